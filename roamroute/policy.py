@@ -1,0 +1,67 @@
+"""Every knob of the engine, with its unit and its reason.
+
+Pure data; the `[policy]` table of the configuration sets the fields by name.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from roamroute.values import Seconds
+
+
+@attrs.frozen
+class Policy:
+    """The defaults suit an access point with up to a thousand hosts."""
+
+    stale_probe_after_s: Seconds = 45.0
+    """A STALE entry is probed after this time. Less than the kernel's gc_stale_time (60 s, Linux 6.18
+    net/ipv6/ndisc.c), after which it may be pruned once the table is above gc_thresh1."""
+
+    stale_probe_jitter: float = 0.25
+    """Each such delay is shortened by up to this fraction, so that hosts that came together do not stay together."""
+
+    probes_per_second: float = 100.0
+    """Budget of routine probes. A probe and its answer are two short frames: 100 a second are about 1 % of the air
+    at 6 Mb/s. 10,000 sleeping addresses are then probed every 100 s in the worst case."""
+
+    probe_burst: int = 50
+    """So many routine probes may go out at once after a quiet time."""
+
+    urgent_probes_per_second: float = 1000.0
+    """Budget of probes that confirm a claim, a candidate or a conflict; a flood cannot make us send more."""
+
+    sleep_rounds: int = 3
+    """An associated station may be asleep (802.11 power save): its address is retracted after so many failed rounds of
+    the kernel (3 unicast NS each), not after the first."""
+
+    sleep_pause_s: Seconds = 1.0
+    """Time between two such rounds: a listen interval of 10 beacons is 1.02 s."""
+
+    addresses_per_host: int = 16
+    """A host with SLAAC has one stable and up to 7 temporary addresses (RFC 8981) per prefix; the draft asks for at
+    least 2. When a host has more, its least recently confirmed one goes."""
+
+    addresses_total: int = 16384
+    """Host routes of this access point. Above it new addresses are refused; those that are here stay."""
+
+    hosts_remembered: int = 20000
+    """Hosts whose binding and sequence number are kept after they have gone; the least recently seen goes first.
+    About 0.7 KiB each with 3 addresses."""
+
+    binding_lifetime_s: Seconds = 3600.0
+    """How long the addresses of a host that has gone are remembered: the default valid lifetime of a walk."""
+
+    answer_wait_s: Seconds = 0.5
+    """An address that no peer has vouched for waits at most so long for the peers' answers before it is announced.
+    A claim is repeated after 20, 60, 140 and 300 ms, so five losses in a row on one link are needed to miss it."""
+
+    trial_s: Seconds = 4.0
+    """How long a holder probes before it answers a claim that rests on neighbour discovery: three unicast NS with the
+    default retransmission timer (RFC 4861 §10, 1 s), and one to spare."""
+
+    denial_s: Seconds = 30.0
+    """An address that another host holds is not asked for again before this."""
+
+    is_announcing_unassociated: bool = True
+    """Announce hosts that no association event vouches for (wired ports on the bridge, `stations.source = "none"`)."""

@@ -1,0 +1,163 @@
+"""The nouns of roamroute: addresses, neighbours, host routes, claims.
+
+Every value is frozen and hashable. Nothing here knows a clock, a socket or the kernel; the numbers that come from
+kernel headers are named with their source. See docs/design.md for the words.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NewType
+
+import attrs
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+
+Instant = float
+"""Monotonic seconds; only differences mean something."""
+Seconds = float
+"""A duration."""
+
+Mac = NewType("Mac", str)
+"""A link-layer address, lower case with colons: `02:00:5e:44:00:01`."""
+PeerId = IPv6Address | IPv4Address
+"""A peer is named by its mesh address (`[peers] address`); claims of equal number are ordered by its numeric value."""
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def mac(text: str) -> Mac:
+    """Normalise a link-layer address.
+
+    Raises: ValueError when `text` is not six octets in hexadecimal with colons.
+    """
+    lowered = text.lower()
+    if not _MAC.fullmatch(lowered):
+        raise ValueError(f"not a MAC address: {text!r}")
+    return Mac(lowered)
+
+
+def is_group_mac(address: Mac) -> bool:
+    """True for multicast and broadcast link-layer addresses (IEEE 802: the I/G bit)."""
+    return bool(int(address[:2], 16) & 1)
+
+
+class Nud(enum.IntEnum):
+    """States of neighbour unreachability detection, RFC 4861 §7.3.2; the numbers are linux/neighbour.h's NUD_*."""
+
+    NONE = 0x00
+    INCOMPLETE = 0x01
+    REACHABLE = 0x02
+    STALE = 0x04
+    DELAY = 0x08
+    PROBE = 0x10
+    FAILED = 0x20
+    NOARP = 0x40
+    PERMANENT = 0x80
+
+    @property
+    def is_alive(self) -> bool:
+        """True where draft-barth-homenet-wifi-roaming-00 wants a host route."""
+        return self in _ALIVE
+
+
+_ALIVE = frozenset({Nud.REACHABLE, Nud.STALE, Nud.DELAY, Nud.PROBE})
+
+
+@attrs.frozen
+class Neighbour:
+    """One entry of the kernel's neighbour table.
+
+    `mac` is None where the kernel has none (INCOMPLETE, FAILED). `is_foreign_made` is true for entries that did not
+    come from neighbour discovery on this link: NTF_PROXY or NTF_EXT_LEARNED (linux/neighbour.h).
+    """
+
+    link: str
+    address: Address
+    nud: Nud
+    mac: Mac | None = None
+    is_foreign_made: bool = False
+
+
+@attrs.frozen
+class Station:
+    """An authenticated 802.11 station: associated and authorised on `link` (the roaming interface, not the BSS)."""
+
+    mac: Mac
+    link: str
+
+
+@attrs.frozen
+class HostRoute:
+    """A route for one address, out of one client link."""
+
+    address: Address
+    link: str
+
+    @property
+    def prefix_length(self) -> int:
+        """128 for IPv6, 32 for IPv4."""
+        return self.address.max_prefixlen
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.address.max_prefixlen}"
+
+
+class Basis(enum.Enum):
+    """What a claim rests on. An association is proof; neighbour discovery alone is evidence that a holder may test."""
+
+    ASSOCIATION = 1
+    NEIGHBOUR = 2
+
+
+class Verdict(enum.Enum):
+    """A peer's answer to a claim."""
+
+    ACCEPTED = 1
+    """The peer withdrew (or never held) the host; `addresses` are those it knew."""
+    REFUSED = 2
+    """The peer knows a greater (sequence, peer) for the host: `sequence` and `holder` say which."""
+    KEPT = 3
+    """The claim rested on neighbour discovery only, and the host still answers at its holder."""
+    PENDING = 4
+    """The peer is probing; ask again."""
+
+
+@attrs.frozen
+class Claim:
+    """`peer` says: the host `mac` is on my link now.
+
+    `sequence` is the host's mobility sequence number (RFC 7432 §7.7), 1..2**32-1. `addresses` are addresses that the
+    claimant wants to announce and that it has not yet had confirmed by the peers.
+    """
+
+    mac: Mac
+    sequence: int
+    peer: PeerId
+    basis: Basis
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Claims for one host are totally ordered by this; the greatest holds the host."""
+        return (self.sequence, self.peer.version, int(self.peer))
+
+
+@attrs.frozen
+class Answer:
+    """The answer to the claim (`mac`, `claimed`): `sequence` and `holder` are what the answering peer now believes.
+
+    `addresses`: what the answering peer knew of the host. `denied`: those of the claim's addresses that another host
+    holds at the answering peer and still answers for.
+    """
+
+    mac: Mac
+    claimed: int
+    verdict: Verdict
+    sequence: int
+    holder: PeerId | None = None
+    addresses: tuple[Address, ...] = ()
+    denied: tuple[Address, ...] = ()
