@@ -109,15 +109,5 @@ class Note:
 
 
 Effect = (
-    Announce
-    | Withdraw
-    | Probe
-    | Forget
-    | SendClaim
-    | DropClaim
-    | SendAnswer
-    | Deauthenticate
-    | Watch
-    | Unwatch
-    | Note
+    Announce | Withdraw | Probe | Forget | SendClaim | DropClaim | SendAnswer | Deauthenticate | Watch | Unwatch | Note
 )

@@ -1,7 +1,7 @@
 """What happened, in past participles: everything the engine can be told.
 
-A source begins with one `…Resynced` event that holds everything it knows, and repeats it after any loss; in between it
-sends changes. The order within one source is the order of the kernel or daemon behind it; between sources there is none.
+A source begins with one `…Resynced` event that holds everything it knows, and repeats it after any loss; in between
+it sends changes. The order within one source is that of the kernel or daemon behind it; between sources there is none.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class ForeignRouteLost:
 
 @attrs.frozen
 class OwnAddressesChanged:
-    """Everything that must never be taken for a client: our addresses and MACs on every link, and the peers' addresses."""
+    """What must never be taken for a client: our addresses and MACs on every link, and the peers' addresses."""
 
     addresses: frozenset[Address]
     macs: frozenset[Mac]

@@ -157,7 +157,7 @@ class LabRouter:
 
     `directory` is private to the router and exists; the daemon runs in the router's network namespace.
     `mesh_links` carry the routing protocol; `router_address` is a /128 on lo that must be announced.
-    `announces` are further prefixes that are in the kernel (static) and must be announced: the gateway's default routes.
+    `announces` are further static prefixes in the kernel that must be announced: the gateway's default routes.
     `options` are the lab's command-line options for the routing, as text.
     """
 

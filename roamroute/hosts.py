@@ -1,0 +1,88 @@
+"""What the engine remembers of a host, and of each of its addresses here. Records only; engine.py moves them."""
+
+from __future__ import annotations
+
+import attrs
+
+from roamroute.values import Address, Claim, HostRoute, Instant, Mac, Nud, PeerId
+
+
+@attrs.define(eq=False)
+class Entry:
+    """An address of a host on one of our links.
+
+    `nud` is the kernel's last word; NUD_NONE while we have asked for a probe and heard nothing yet. `is_wanted`: a host
+    route is wanted (it may still be held back by a drain). `failed_rounds` counts the kernel's failures in a row while
+    the station is associated. `is_doubted`: another router announces the address, so a failure counts at once.
+    """
+
+    address: Address
+    link: str
+    mac: Mac
+    since: Instant
+    nud: Nud = Nud.NONE
+    is_wanted: bool = False
+    is_doubted: bool = False
+    failed_rounds: int = 0
+    confirmed_at: Instant | None = None
+
+    @property
+    def route(self) -> HostRoute:
+        """The host route for this address."""
+        return HostRoute(self.address, self.link)
+
+
+@attrs.define(eq=False)
+class Trial:
+    """A claim of a peer that we test before we answer: do our hosts still answer for their addresses?
+
+    `untested` are addresses whose probe is out; `answering` those that have answered.
+    """
+
+    claim: Claim
+    untested: set[Address]
+    answering: set[Address] = attrs.field(factory=set)
+
+
+@attrs.define(eq=False)
+class Challenge:
+    """A probe of an address whose host a peer holds. `is_out`: the kernel has reported the probe, so that a REACHABLE
+    that comes now is an answer to it and not older than the loss of the host."""
+
+    mac: Mac
+    asked_at: Instant
+    is_out: bool = False
+
+
+@attrs.define(eq=False)
+class Host:
+    """A roaming device: one MAC and its addresses.
+
+    `sequence` and `holder` are the greatest claim known; `holder` is None for a host that nobody has claimed yet.
+    `station_link` is the roaming interface on which it is associated, if it is. `entries` are its addresses here,
+    `binding` all addresses it had here or at a peer, with the time at which each was last true. `surrendered` are the
+    addresses that go with the answer to the claim that took the host from us.
+    """
+
+    mac: Mac
+    seen_at: Instant
+    sequence: int = 0
+    holder: PeerId | None = None
+    station_link: str | None = None
+    entries: dict[Address, Entry] = attrs.field(factory=dict)
+    binding: dict[Address, Instant] = attrs.field(factory=dict)
+    claim: Claim | None = None
+    claims_repeated: int = 0
+    awaited: set[PeerId] = attrs.field(factory=set)
+    surrendered: tuple[Address, ...] = ()
+    denied: dict[Address, Instant] = attrs.field(factory=dict)
+    """Addresses that another host holds at a peer, with the time until which we believe so."""
+    watched_link: str | None = None
+    """Where we look at the source addresses of its packets, if we do."""
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Comparable with `Claim.order`."""
+        if self.holder is None:
+            return (self.sequence, 0, 0)
+        return (self.sequence, self.holder.version, int(self.holder))
