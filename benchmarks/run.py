@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no such benchmark: {', '.join(unknown)} (there are: {', '.join(available())})", file=sys.stderr)
         return 2
 
-    started = datetime.datetime.now(datetime.timezone.utc)
+    started = datetime.datetime.now(datetime.UTC)
     surroundings = machine()
     outcomes = [measure_apart(name) for name in options.names or available()]
     missed = report(outcomes)

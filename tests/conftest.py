@@ -1,0 +1,74 @@
+"""What all tests share: their order, their markers, and what a test that cannot run says about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+ORDER = ("unit", "property", "contract", "typing", "integration")  # quick before slow: the first failure is cheap
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "roamroute"
+BABELD_1_13 = CACHE / "bin" / "babeld-1.13.1"
+
+
+def search_path() -> str:
+    """Where programs are looked for: Debian keeps daemons in sbin, which not everybody has in PATH."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def folder_of(item: pytest.Item) -> str:
+    """Name the folder below tests/ that a test lives in."""
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to test the source tree where the built wheel was asked for."""
+    if os.environ.get("ROAMROUTE_TEST_WHEEL"):
+        import roamroute
+
+        where = Path(roamroute.__file__ or "").resolve()
+        if not where.is_relative_to(Path(sys.prefix).resolve()):
+            raise pytest.UsageError(f"the wheel is to be tested, but roamroute was imported from {where}")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is under test."""
+    import roamroute
+
+    folder = Path(roamroute.__file__ or "").parent
+    return f"roamroute {roamroute.__version__} from {folder}, kernel {platform.release()}, {os.cpu_count()} processors"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with its folder, and run quick folders first."""
+    rank = {folder: position for position, folder in enumerate(ORDER)}
+    items.sort(key=lambda item: rank.get(folder_of(item), len(ORDER)))
+    for item in items:
+        if folder_of(item) in rank:
+            item.add_marker(folder_of(item))
+
+
+def reason_not_to_run(item: pytest.Item) -> str | None:
+    """Tell what this machine lacks for the test, or None when it lacks nothing."""
+    if item.get_closest_marker("requires_root") and os.geteuid() != 0:
+        return "needs root: it makes network namespaces"
+    for marker in item.iter_markers("requires_programs"):
+        missing = [name for name in marker.args if shutil.which(name, path=search_path()) is None]
+        if missing:
+            return f"needs {', '.join(missing)}: tools/debian-packages installs it"
+    if item.get_closest_marker("requires_babeld_1_13") and not BABELD_1_13.exists():
+        failure = CACHE / "debian13-root.failed"
+        because = failure.read_text(encoding="utf-8").strip() if failure.exists() else "run tools/debian13-root"
+        return f"needs {BABELD_1_13}: {because}"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run here, and say why."""
+    if reason := reason_not_to_run(item):
+        pytest.skip(reason)
