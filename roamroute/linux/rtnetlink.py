@@ -1,0 +1,266 @@
+"""The two kinds of rtnetlink socket: one that asks, one that listens.
+
+`Requests` is synchronous. The kernel carries out rtnetlink requests inside the send, and produces the next part of a
+dump inside the receive: there is nothing to wait for but the kernel's own work, so a coroutine would only add delay.
+A receive timeout bounds what should be impossible. `Notifications` is for a loop's reader.
+
+They are apart on purpose: a flood of notifications cannot make a dump fail, and a dump cannot push notifications out.
+The price is that a notification from before a dump may be read after it; every later one follows, so the last word
+on each object is still the kernel's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from roamroute.errors import KernelRefused, MalformedInput
+from roamroute.wire import netlink
+from roamroute.wire.netlink import Message
+
+Log = Callable[[str, str], None]
+"""Takes a level name ("debug", "info", "warning", "error") and one line."""
+
+# linux/rtnetlink.h, enum rtnetlink_groups
+GROUP_LINK = 1
+GROUP_NEIGHBOUR = 3
+GROUP_IPV4_ADDRESS = 5
+GROUP_IPV4_ROUTE = 7
+GROUP_IPV6_ADDRESS = 9
+GROUP_IPV6_ROUTE = 11
+
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+_NETLINK_CAP_ACK = 10
+_NETLINK_GET_STRICT_CHK = 12
+_SO_RCVBUFFORCE = 33
+_SO_SNDBUFFORCE = 32
+_SO_ATTACH_FILTER = 26
+
+_REPLY_LIMIT_S = 2
+"""The kernel answers inside the system call; a machine that needs longer than this is in trouble of its own."""
+_BATCH = 512
+"""Messages to a send. 512 host routes are 36 KiB, below the default send buffer of 208 KiB, and 8 ms of kernel time,
+which is how long nothing else in the daemon runs."""
+_READ_BYTES = 65536
+"""A datagram from the kernel is at most 32 KiB (Linux 6.18 af_netlink.c, netlink_recvmsg)."""
+_DUMP_ATTEMPTS = 5
+
+
+@attrs.frozen
+class Refusal:
+    """The kernel's error for message `position` of a batch."""
+
+    position: int
+    errno: int
+
+    def __str__(self) -> str:
+        return f"{errno.errorcode.get(self.errno, str(self.errno))} ({os.strerror(self.errno)})"
+
+
+class Requests:
+    """Sends rtnetlink requests and reads the answers, synchronously. One caller at a time."""
+
+    def __init__(self) -> None:
+        """Raises: OSError when the kernel gives no netlink socket."""
+        self._socket = _open()
+        seconds = struct.pack("@ll", _REPLY_LIMIT_S, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        _force(self._socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF, 1 << 20)
+        _force(self._socket, _SO_SNDBUFFORCE, socket.SO_SNDBUF, 1 << 20)
+        with contextlib.suppress(OSError):  # before Linux 4.20 the kernel ignores filters; callers filter again
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        self.port: int = self._socket.getsockname()[0]
+        """Notifications that our own requests caused carry this number."""
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close the socket; idempotent."""
+        self._socket.close()
+
+    def transact(self, bodies: Sequence[tuple[int, int, bytes]]) -> list[Refusal]:
+        """Carry out (type, flags, body) in order; all are tried, the refused ones are returned.
+
+        Only the last message of each send asks for an acknowledgement: the kernel reports errors without being asked
+        (Linux 6.18 af_netlink.c, netlink_rcv_skb), so silence before the last acknowledgement means success.
+
+        Raises: KernelRefused when the answers themselves were lost; then nothing is known about this batch.
+        """
+        refusals: list[Refusal] = []
+        for base in range(0, len(bodies), _BATCH):
+            self._carry_out(bodies[base : base + _BATCH], base, refusals)
+        return refusals
+
+    def dump(self, kind: int, body: bytes) -> list[Message]:
+        """All objects that the kernel holds, consistently: a dump that was overtaken by a change is repeated.
+
+        Raises: KernelRefused.
+        """
+        for attempt in range(_DUMP_ATTEMPTS):
+            messages, is_torn = self._dump(kind, body)
+            # A table that changes all the time is never dumped untorn; the notifications that follow mend the rest.
+            if not is_torn or attempt == _DUMP_ATTEMPTS - 1:
+                return messages
+        raise AssertionError("unreachable")
+
+    def _carry_out(self, part: Sequence[tuple[int, int, bytes]], base: int, refusals: list[Refusal]) -> None:
+        first = self._sequence + 1
+        last = self._sequence + len(part)
+        self._sequence = last
+        encoded = [
+            netlink.encode(
+                kind,
+                flags | netlink.NLM_F_REQUEST | (netlink.NLM_F_ACK if first + place == last else 0),
+                first + place,
+                body,
+            )
+            for place, (kind, flags, body) in enumerate(part)
+        ]
+        try:
+            self._socket.send(netlink.join(encoded))
+            while True:
+                for message in netlink.split(self._socket.recv(_READ_BYTES)):
+                    if message.kind != netlink.NLMSG_ERROR or not first <= message.sequence <= last:
+                        continue
+                    number = netlink.decode_error(message)
+                    if number:
+                        refusals.append(Refusal(base + message.sequence - first, number))
+                    if message.sequence == last:
+                        return
+        except (OSError, MalformedInput) as error:
+            raise self._broken("requests", error) from error
+
+    def _dump(self, kind: int, body: bytes) -> tuple[list[Message], bool]:
+        self._sequence += 1
+        sequence = self._sequence
+        messages: list[Message] = []
+        is_torn = False
+        try:
+            self._socket.send(netlink.encode_dump(kind, sequence, body))
+            while True:
+                for message in netlink.split(self._socket.recv(_READ_BYTES)):
+                    if message.sequence != sequence:
+                        continue
+                    is_torn = is_torn or bool(message.flags & netlink.NLM_F_DUMP_INTR)
+                    if message.kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
+                        number = netlink.decode_error(message)
+                        if number:
+                            reason = f"the kernel refused a dump of type {kind}: {os.strerror(number)}"
+                            raise KernelRefused(reason, number)
+                        return messages, is_torn
+                    messages.append(message)
+        except (OSError, MalformedInput) as error:
+            raise self._broken(f"a dump of type {kind}", error) from error
+
+    def _broken(self, what: str, error: OSError | MalformedInput) -> KernelRefused:
+        """Start afresh, so that late answers to this request cannot be taken for those to the next."""
+        number = error.errno if isinstance(error, OSError) and error.errno is not None else errno.EBADMSG
+        self._socket.close()
+        try:
+            self.__init__()  # type: ignore[misc]
+        except OSError as failure:
+            return KernelRefused(f"netlink cannot be reopened after {what}: {failure}", failure.errno or errno.EIO)
+        return KernelRefused(f"the kernel did not answer {what} over netlink: {error}", number)
+
+
+class Notifications:
+    """Listens to rtnetlink groups; non-blocking, for a loop's reader."""
+
+    def __init__(self, groups: Iterable[int], buffer_bytes: int, program: bytes | None = None) -> None:
+        """`program`: classic BPF that says which messages are worth a wake-up.
+
+        Raises: OSError when the kernel gives no netlink socket or refuses a group.
+        """
+        self._socket = _open()
+        self._socket.setblocking(False)
+        _force(self._socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF, buffer_bytes)
+        if program is not None:
+            attach_filter(self._socket, program)
+        for group in groups:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket; idempotent."""
+        self._socket.close()
+
+    def read(self, limit: int) -> tuple[list[Message], bool]:
+        """At most `limit` datagrams that are there now, and whether the kernel has dropped some since the last call.
+
+        After a loss the caller has to ask for everything again; what is returned beside it is older than the loss.
+        """
+        messages: list[Message] = []
+        is_lossy = False
+        receive = self._socket.recvfrom
+        for _ in range(limit):
+            try:
+                datagram, (port, _groups) = receive(_READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                is_lossy = True
+                continue
+            if port != 0:
+                continue  # not from the kernel
+            try:
+                messages.extend(netlink.split(datagram))
+            except MalformedInput:
+                is_lossy = True
+        return messages, is_lossy
+
+
+def attach_filter(to: socket.socket, program: bytes) -> None:
+    """Attach a classic BPF program (an array of struct sock_filter) to a socket. Raises: OSError."""
+    import ctypes  # 10 ms; only those who filter pay
+
+    buffer = ctypes.create_string_buffer(program, len(program))
+    argument = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
+    to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
+
+
+def host_route_filter() -> bytes:
+    """Classic BPF for `Notifications`: host routes and link changes pass, other routes do not wake us.
+
+    Offsets: nlmsg_type 4 (in the machine's order; BPF loads big-endian), rtm_dst_len 17.
+    """
+    from roamroute.wire import bpf
+
+    def swapped(number: int) -> int:
+        return int.from_bytes(number.to_bytes(2, sys.byteorder), "big")
+
+    return bpf.assemble(
+        (bpf.LDH_ABS, 0, 0, 4),
+        (bpf.JEQ, 5, 0, swapped(netlink.RTM_NEWLINK)),
+        (bpf.JEQ, 4, 0, swapped(netlink.RTM_DELLINK)),
+        (bpf.LDB_ABS, 0, 0, 17),
+        (bpf.JEQ, 2, 0, 128),
+        (bpf.JEQ, 1, 0, 32),
+        (bpf.RET, 0, 0, 0),
+        (bpf.RET, 0, 0, 0xFFFFFFFF),
+    )
+
+
+def _open() -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    opened.bind((0, 0))
+    return opened
+
+
+def _force(to: socket.socket, forced: int, plain: int, size: int) -> None:
+    """Set a buffer size; beyond net.core.?mem_max that takes CAP_NET_ADMIN, without it less must do."""
+    try:
+        to.setsockopt(socket.SOL_SOCKET, forced, size)
+    except OSError:
+        to.setsockopt(socket.SOL_SOCKET, plain, size)

@@ -1,0 +1,1 @@
+"""Pure codecs where no library serves: bytes in, values out. Nothing here opens a socket or knows a clock."""

@@ -1,0 +1,36 @@
+"""Classic BPF (linux/filter.h) as data: the few instructions that our filters need, and their assembly.
+
+Pure. A program is an array of struct sock_filter: code, jump if true, jump if false, operand.
+"""
+
+from __future__ import annotations
+
+import struct
+
+Instruction = tuple[int, int, int, int]
+"""code, jt, jf, k; the jumps count instructions to skip, at most 255."""
+
+LD_ABS = 0x20
+LDH_ABS = 0x28
+LDB_ABS = 0x30
+JEQ = 0x15
+RET = 0x06
+
+# linux/filter.h, enum skf_ad_off: loads at SKF_AD_OFF + n give properties of the packet instead of its bytes.
+PACKET_TYPE = 0xFFFFF000 + 4
+VLAN_TAG_PRESENT = 0xFFFFF000 + 48
+
+MAX_INSTRUCTIONS = 4096
+"""BPF_MAXINSNS, linux/bpf_common.h."""
+
+_INSTRUCTION = struct.Struct("=HBBI")
+
+
+def assemble(*program: Instruction) -> bytes:
+    """The program as the kernel takes it.
+
+    Raises: ValueError when it is longer than the kernel allows.
+    """
+    if len(program) > MAX_INSTRUCTIONS:
+        raise ValueError(f"{len(program)} instructions: the kernel takes {MAX_INSTRUCTIONS}")
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
