@@ -1,0 +1,242 @@
+"""The peers' channel on a real UDP socket: the asyncio shell around `Exchange`.
+
+It reads what has come, sends what is due and re-arms one timer; what any of it means is the exchange's. Nothing here
+waits: a datagram that the socket does not take is dropped and counted, because claims are repeated anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
+
+import attrs
+
+from roamroute.effects import DropClaim, SendAnswer, SendClaim
+from roamroute.events import Event, PeerJoined, PeerLost
+from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM
+from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
+from roamroute.peers.key import KEY_BYTES
+from roamroute.values import PeerId, Seconds
+
+DEFAULT_PORT = 4544
+
+DATAGRAMS_PER_WAKEUP = 64
+"""Read at most so many (10 to 20 µs each) before timers and other sources get their turn: about 1 ms."""
+RECEIVE_BUFFER_BYTES = 1 << 20
+"""Holds some 1000 claims (the kernel counts about 1 KiB for a small datagram); it caps this at net.core.rmem_max."""
+BIND_RETRY_S: Seconds = 1.0
+"""Our mesh address may come after us; so often we look."""
+REFUSALS_LOGGED_S: Seconds = 60.0
+"""What was refused is summed up in the log this often, if anything was."""
+
+_REFUSALS = ("from_strangers", "malformed", "other_version", "forged", "replayed", "peers_refused", "claims_evicted")
+
+Log = Callable[[str, str], None]
+
+
+@attrs.frozen
+class ChannelStatus:
+    """The channel as `roamroute status` shows it; `counters` has every name at every time."""
+
+    is_bound: bool
+    peers: tuple[PeerStatus, ...]
+    claims_outstanding: int
+    counters: Mapping[str, int]
+
+
+class PeerChannel:
+    """Claims and answers between this access point and its peers.
+
+    All methods are to be called from the loop's thread and none blocks. They may be called before `run` (what is
+    claimed then is repeated once the socket is there) and from inside `emit`.
+
+    `emit` takes `PeerJoined`, `PeerLost`, `HostClaimed`, `ClaimAnswered` and `ClaimUnanswered`, synchronously.
+    `log` takes a level name ("debug", "info", "warning", "error") and one line.
+    """
+
+    def __init__(
+        self,
+        address: PeerId,
+        port: int,
+        key: bytes,
+        peers: Iterable[PeerId],
+        emit: Callable[[Event], None],
+        log: Log,
+    ) -> None:
+        """`address` is ours in the mesh; it is what the peers know us by. Raises: ValueError for a key of another
+        length than 32 bytes."""
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"the peers' key has {KEY_BYTES} bytes, not {len(key)}")
+        self._address, self._port = address, port
+        self._emit, self._log = emit, log
+        self._exchange = Exchange(address, key, os.urandom)
+        self._initial_peers = frozenset(peers)
+        self._socket: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_running = False
+        self._send_failures = 0
+        self._last_send_failure: dict[PeerId, str] = {}
+        self._counters_logged: Mapping[str, int] = self._exchange.counters
+        self._forged_logged: dict[PeerId, int] = {}
+
+    async def run(self) -> None:
+        """Serve until cancelled. While our address is missing it waits for it, and says so once."""
+        self._start()
+        loop = asyncio.get_running_loop()
+        self._is_running = True
+        self._rearm()
+        try:
+            self._socket = await self._bind()
+            loop.add_reader(self._socket.fileno(), self._read)
+            while True:
+                await asyncio.sleep(REFUSALS_LOGGED_S)
+                self._log_refusals()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the socket and the timer; idempotent. Peers are not told: silence means the same."""
+        self._is_running = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None:
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def send_claim(self, effect: SendClaim) -> None:
+        """Send the claim to every peer and repeat it, for at most 5 s, until each has answered."""
+        self._perform(self._exchange.send_claim(effect.claim, self._start()))
+
+    def drop_claim(self, effect: DropClaim) -> None:
+        """Stop repeating the claim for this MAC."""
+        self._exchange.drop_claim(effect.mac)
+
+    def send_answer(self, effect: SendAnswer) -> None:
+        """Send the answer once; the claimant asks again if it gets lost."""
+        self._perform(self._exchange.send_answer(effect.peer, effect.answer, self._start()))
+
+    def set_peers(self, peers: Iterable[PeerId]) -> None:
+        """State the whole set of peers; idempotent. We ourselves do not count."""
+        wanted = frozenset(peers)
+        now = self._start()
+        if len(wanted - {self._address}) > PEERS_MAXIMUM:
+            self._log("warning", f"peers: {len(wanted)} peers are more than {PEERS_MAXIMUM}; the rest is left out")
+        self._perform(self._exchange.set_peers(wanted, now))
+
+    def status(self) -> ChannelStatus:
+        """How it stands now."""
+        return ChannelStatus(
+            is_bound=self._socket is not None,
+            peers=self._exchange.status(),
+            claims_outstanding=self._exchange.claims_outstanding,
+            counters={**self._exchange.counters, "send_failures": self._send_failures},
+        )
+
+    def _start(self) -> float:
+        """The loop's time; the first call brings in the peers that were given at the beginning."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self.set_peers(self._initial_peers)
+        return self._loop.time()
+
+    async def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if self._address.version == 6 else socket.AF_INET
+        has_complained = False
+        while True:
+            bound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            try:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+                bound.bind((str(self._address), self._port))
+            except OSError as error:
+                bound.close()
+                if not has_complained:
+                    reason = (error.strerror or str(error)).lower()
+                    place = f"{self._address} port {self._port}"
+                    self._log("warning", f"peers: cannot listen on {place}: {reason}; trying again every second")
+                    has_complained = True
+                await asyncio.sleep(BIND_RETRY_S)
+            else:
+                self._log("info", f"peers: listening on {self._address} port {self._port}")
+                return bound
+
+    def _read(self) -> None:
+        """Take what has come, but not for ever: the loop calls again while there is more."""
+        if self._socket is None or self._loop is None:
+            return
+        for _ in range(DATAGRAMS_PER_WAKEUP):
+            try:
+                datagram, source = self._socket.recvfrom(DATAGRAM_BYTES_MAXIMUM + 1)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                # An ICMP error of an earlier datagram may surface here; it says nothing about the socket.
+                self._log("debug", f"peers: receiving failed: {error.strerror or error}")
+                break
+            self._perform(self._exchange.receive(datagram, ip_address(source[0].partition("%")[0]), self._loop.time()))
+            if self._socket is None:  # closed by what an event led to
+                return
+
+    def _perform(self, outcome: Outcome) -> None:
+        """Send, tell, and re-arm the timer."""
+        for peer, datagram in outcome.datagrams:
+            self._send(peer, datagram)
+        for event in outcome.events:
+            match event:
+                case PeerJoined(peer=peer):
+                    self._log("info", f'peer joined peer={peer} because="a session stands"')
+                case PeerLost(peer=peer):
+                    self._log("warning", f'peer lost peer={peer} because="nothing heard of it, or it was removed"')
+                case _:
+                    pass
+            self._emit(event)
+        self._rearm()
+
+    def _send(self, peer: PeerId, datagram: bytes) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(datagram, (str(peer), self._port))
+        except OSError as error:
+            self._send_failures += 1
+            reason = (error.strerror or str(error)).lower()
+            if self._last_send_failure.get(peer) != reason:
+                self._last_send_failure[peer] = reason
+                self._log("info", f"peers: cannot send to {peer}: {reason}")
+        else:
+            if self._last_send_failure and self._last_send_failure.pop(peer, None) is not None:
+                self._log("info", f"peers: can send to {peer} again")
+
+    def _rearm(self) -> None:
+        due = self._exchange.next_wakeup
+        if self._timer is not None:
+            if due is not None and self._timer.when() <= due:
+                return  # early is safe, and cheaper than a new timer per datagram
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._loop is not None and self._is_running:
+            self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._loop is not None:
+            self._perform(self._exchange.tick(self._loop.time()))
+
+    def _log_refusals(self) -> None:
+        """Say what was refused since the last time; a peer with another key shows here."""
+        counters = self._exchange.counters
+        grown = {name: counters[name] - self._counters_logged[name] for name in _REFUSALS}
+        self._counters_logged = counters
+        told = " ".join(f"{name}={count}" for name, count in grown.items() if count)
+        if told:
+            self._log("warning", f"peers: refused in the last minute: {told}")
+        for peer in self._exchange.status():
+            if peer.forged > self._forged_logged.get(peer.peer, 0) and not peer.is_up:
+                self._log("warning", f"peers: nothing from {peer.peer} is authentic: is the key the same on both?")
+            self._forged_logged[peer.peer] = peer.forged

@@ -1,0 +1,287 @@
+"""All peers together: datagrams, claims and answers in, datagrams and events out. Pure; channel.py gives it a socket.
+
+It sorts datagrams by their source address to the `Pairing` of that peer, hands claims to the `Courier`, and counts.
+A datagram from an address that is no peer's costs one look-up and a count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+import attrs
+
+from roamroute.errors import MalformedInput
+from roamroute.events import ClaimAnswered, Event, HostClaimed, PeerJoined, PeerLost
+from roamroute.peers.codec import (
+    BOOT_BYTES,
+    Envelope,
+    HelloEnvelope,
+    SealedEnvelope,
+    UnknownEnvelope,
+    open_envelope,
+    within_limits,
+)
+from roamroute.peers.courier import Courier, Round
+from roamroute.peers.session import Entropy, Pairing, Step
+from roamroute.values import Answer, Claim, Instant, Mac, PeerId, Seconds
+
+PEERS_MAXIMUM = 256
+"""Every access point talks to every other: 256 of them are 25 keepalives a second each, and 1 MB of sessions."""
+
+COUNTERS = (
+    "datagrams_received",
+    "datagrams_sent",
+    "from_strangers",
+    "malformed",
+    "other_version",
+    "forged",
+    "replayed",
+    "unknown_session",
+    "claims_sent",
+    "claims_repeated",
+    "claims_received",
+    "claims_unanswered",
+    "claims_evicted",
+    "answers_sent",
+    "answers_unsent",
+    "answers_received",
+    "addresses_cut",
+    "peers_refused",
+)
+
+
+@attrs.frozen
+class PeerStatus:
+    """One peer as `roamroute status` shows it. `since`: the last change of `is_up`; `rtt_s` is smoothed."""
+
+    peer: PeerId
+    is_up: bool
+    since: Instant
+    heard: Instant | None
+    rtt_s: Seconds | None
+    restarts: int
+    sent: int
+    received: int
+    forged: int
+
+
+@attrs.frozen
+class Outcome:
+    """What a call asks for. Send `datagrams` first, then tell `events`, in order."""
+
+    datagrams: tuple[tuple[PeerId, bytes], ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+_Told = TypeVar("_Told", Claim, Answer)
+
+
+@attrs.define
+class _Traffic:
+    sent: int = 0
+    received: int = 0
+    forged: int = 0
+
+
+class Exchange:
+    """The protocol of one access point with all its peers.
+
+    `entropy` gives random bytes (`os.urandom`). `now` is monotonic seconds, never less than in the last call. After
+    each call `next_wakeup` says when `tick` is due; early or late is safe.
+    """
+
+    def __init__(self, address: PeerId, key: bytes, entropy: Entropy) -> None:
+        """Raises: ValueError when `key` is not 32 bytes, at the first peer."""
+        self._address, self._key, self._entropy = address, key, entropy
+        self._boot = entropy(BOOT_BYTES)
+        self._pairings: dict[PeerId, Pairing] = {}
+        self._traffic: dict[PeerId, _Traffic] = {}
+        self._courier = Courier()
+        self._pairings_wakeup: Instant | None = None
+        self._counters: Counter[str] = Counter()
+
+    @property
+    def next_wakeup(self) -> Instant | None:
+        """When `tick` has something to do; None without peers. It may be early, never late."""
+        due = [instant for instant in (self._courier.next_wakeup, self._pairings_wakeup) if instant is not None]
+        return min(due, default=None)
+
+    @property
+    def claims_outstanding(self) -> int:
+        """Claims that some peer has not answered."""
+        return len(self._courier)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Every name of `COUNTERS`, since the start."""
+        return {name: self._counters[name] for name in COUNTERS}
+
+    @property
+    def peers(self) -> frozenset[PeerId]:
+        """The peers that are talked to."""
+        return frozenset(self._pairings)
+
+    def status(self) -> tuple[PeerStatus, ...]:
+        """One entry per peer, in the order of their addresses."""
+        return tuple(
+            PeerStatus(
+                peer=peer,
+                is_up=pairing.is_up,
+                since=pairing.since,
+                heard=pairing.heard,
+                rtt_s=pairing.rtt_s,
+                restarts=pairing.restarts,
+                sent=self._traffic[peer].sent,
+                received=self._traffic[peer].received,
+                forged=self._traffic[peer].forged,
+            )
+            for peer, pairing in sorted(self._pairings.items(), key=lambda item: _order(item[0]))
+        )
+
+    def set_peers(self, peers: Iterable[PeerId], now: Instant) -> Outcome:
+        """State the whole set of peers; we ourselves do not count. New ones are greeted at once.
+
+        Above `PEERS_MAXIMUM` those that are known stay, then the lowest addresses are taken ("peers_refused").
+        """
+        wanted = frozenset(peers) - {self._address}
+        ranked = sorted(wanted, key=lambda peer: (peer not in self._pairings, *_order(peer)))
+        self._counters["peers_refused"] += len(ranked[PEERS_MAXIMUM:])
+        chosen = frozenset(ranked[:PEERS_MAXIMUM])
+        datagrams: list[tuple[PeerId, bytes]] = []
+        events: list[Event] = []
+        for peer in sorted(frozenset(self._pairings) - chosen, key=_order):
+            if self._pairings.pop(peer).is_up:
+                events.append(PeerLost(peer))
+            del self._traffic[peer]
+        for peer in ranked[:PEERS_MAXIMUM]:
+            if peer not in self._pairings:
+                pairing = Pairing(self._key, self._address, peer, self._boot, self._entropy, now)
+                self._pairings[peer], self._traffic[peer] = pairing, _Traffic()
+                self._take(pairing, pairing.tick(now), now, datagrams, events)
+        self._carry(self._courier.set_peers(chosen, now), now, datagrams, events)
+        return self._outcome(datagrams, events)
+
+    def receive(self, datagram: bytes, source: PeerId, now: Instant) -> Outcome:
+        """Judge a datagram from the network. It never raises, whatever the bytes."""
+        self._counters["datagrams_received"] += 1
+        pairing = self._pairings.get(source)
+        if pairing is None:
+            self._counters["from_strangers"] += 1
+            return Outcome()
+        self._traffic[source].received += 1
+        try:
+            envelope = open_envelope(datagram)
+        except MalformedInput:
+            self._counters["malformed"] += 1
+            return Outcome()
+        datagrams: list[tuple[PeerId, bytes]] = []
+        events: list[Event] = []
+        step = _judge(pairing, envelope, now)
+        self._take(pairing, step, now, datagrams, events)
+        return self._outcome(datagrams, events)
+
+    def send_claim(self, claim: Claim, now: Instant) -> Outcome:
+        """Send the claim to every peer and repeat it until each has answered; it replaces one for the same MAC."""
+        datagrams: list[tuple[PeerId, bytes]] = []
+        events: list[Event] = []
+        claim = self._cut(claim)
+        evicted = self._courier.evicted
+        self._carry(self._courier.send(claim, now), now, datagrams, events)
+        self._counters["claims_evicted"] += self._courier.evicted - evicted
+        return self._outcome(datagrams, events)
+
+    def drop_claim(self, mac: Mac) -> None:
+        """Stop repeating the claim for this MAC."""
+        self._courier.drop(mac)
+
+    def send_answer(self, peer: PeerId, answer: Answer, now: Instant) -> Outcome:
+        """Send an answer once. Without a session it is not sent: the claimant's repetition asks again."""
+        pairing = self._pairings.get(peer)
+        sealed = pairing.send(self._cut(answer)) if pairing is not None else ()
+        self._counters["answers_sent" if sealed else "answers_unsent"] += 1
+        return self._outcome([(peer, datagram) for datagram in sealed], [])
+
+    def tick(self, now: Instant) -> Outcome:
+        """Do what is due. Bounded work: `next_wakeup` may be `now` again."""
+        datagrams: list[tuple[PeerId, bytes]] = []
+        events: list[Event] = []
+        repeated = self._courier.tick(now)
+        self._counters["claims_repeated"] += len(repeated.sends)
+        self._carry(repeated, now, datagrams, events)
+        if self._pairings_wakeup is not None and self._pairings_wakeup <= now:
+            for pairing in self._pairings.values():
+                if pairing.next_wakeup <= now:
+                    self._take(pairing, pairing.tick(now), now, datagrams, events)
+            self._pairings_wakeup = min((pairing.next_wakeup for pairing in self._pairings.values()), default=None)
+        return self._outcome(datagrams, events)
+
+    def _take(
+        self,
+        pairing: Pairing,
+        step: Step,
+        now: Instant,
+        datagrams: list[tuple[PeerId, bytes]],
+        events: list[Event],
+    ) -> None:
+        """Carry out what one pairing's step asks for."""
+        peer = pairing.peer
+        if step.refused:
+            self._counters[step.refused] += 1
+            self._traffic[peer].forged += step.refused == "forged"
+        datagrams += ((peer, datagram) for datagram in step.datagrams)
+        if step.is_lost:
+            events.append(PeerLost(peer))
+        if step.has_joined or step.has_restarted:
+            events.append(PeerJoined(peer))
+        if step.is_ready:
+            for claim in self._courier.outstanding(peer):
+                datagrams += ((peer, datagram) for datagram in pairing.send(claim))
+        for message in step.messages:
+            match message:
+                case Claim():
+                    self._counters["claims_received"] += 1
+                    events.append(HostClaimed(message))
+                case Answer():
+                    self._counters["answers_received"] += 1
+                    self._courier.answered(peer, message, now)
+                    events.append(ClaimAnswered(peer, message))
+        due = pairing.next_wakeup
+        if self._pairings_wakeup is None or due < self._pairings_wakeup:
+            self._pairings_wakeup = due
+
+    def _carry(self, errands: Round, now: Instant, datagrams: list[tuple[PeerId, bytes]], events: list[Event]) -> None:
+        """Send the courier's claims in the sessions that stand, and greet the peers that have none."""
+        for peer, claim in errands.sends:
+            pairing = self._pairings[peer]
+            sealed = pairing.send(claim) or pairing.greet(now).datagrams
+            datagrams += ((peer, datagram) for datagram in sealed)
+        self._counters["claims_sent"] += len(errands.sends)
+        self._counters["claims_unanswered"] += len(errands.unanswered)
+        events += errands.unanswered
+
+    def _cut(self, message: _Told) -> _Told:
+        cut = within_limits(message)
+        self._counters["addresses_cut"] += cut is not message
+        return cut
+
+    def _outcome(self, datagrams: list[tuple[PeerId, bytes]], events: list[Event]) -> Outcome:
+        self._counters["datagrams_sent"] += len(datagrams)
+        for peer, _ in datagrams:
+            self._traffic[peer].sent += 1
+        return Outcome(tuple(datagrams), tuple(events))
+
+
+def _judge(pairing: Pairing, envelope: Envelope, now: Instant) -> Step:
+    match envelope:
+        case HelloEnvelope():
+            return pairing.receive_hello(envelope, now)
+        case SealedEnvelope():
+            return pairing.receive_sealed(envelope, now)
+        case UnknownEnvelope():
+            return Step(refused="other_version")
+
+
+def _order(peer: PeerId) -> tuple[int, int]:
+    return (peer.version, int(peer))
