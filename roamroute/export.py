@@ -61,6 +61,7 @@ class FibNeeds:
     that the daemon announces it as unreachable while its own foreign route wins in the FIB.
     `parked_limit`: at most so many parked routes; the oldest goes first.
     `parked_for_s`: a parked route may be deleted after this time, if `Exporter.may_delete` agrees.
+    `linger_s`: at a clean stop, the time that the daemon needs to send the withdrawals before the parked routes go too.
     """
 
     installs: bool = True
@@ -68,6 +69,7 @@ class FibNeeds:
     parked_limit: int = 1024
     parked_for_s: Seconds = 60.0
     kick: Kick | None = None
+    linger_s: Seconds = 0.0
 
 
 @attrs.frozen
