@@ -43,13 +43,18 @@ class KernelNumbers:
 
 @attrs.frozen
 class Kick:
-    """Make the daemon send what it has buffered: flip the protocol of a reserved route `flips` times after a change.
+    """Make the daemon send at once what it has buffered: change reserved routes of ours right after the real change.
 
-    The route for `address` (one per family is enough, whatever changed) is of our own making, never a client's.
+    Each of `addresses` is a reserved route (unreachable, `parked_metric`, `withdrawing_protocol`), never a client's; it
+    is there permanently. In each of `rounds` every one of them is replaced by the other of the protocols `protocol` and
+    `withdrawing_protocol`. With `pause_s` 0 the rounds go out in the same batch as the change; otherwise the pause comes
+    before each round. `deletes`: instead, each is added, and deleted `pause_s` later.
     """
 
-    address: Address
-    flips: int
+    addresses: tuple[Address, ...]
+    rounds: int = 1
+    pause_s: Seconds = 0.0
+    deletes: bool = False
 
 
 @attrs.frozen
