@@ -1,0 +1,36 @@
+"""Room in the kernel's neighbour table."""
+
+from __future__ import annotations
+
+from roamroute.config import parse_config
+from roamroute.sysctl import neighbour_table, sysctl_fragment
+
+CONFIG = parse_config(
+    """
+    [roaming]
+    interfaces = ["wlan0", "br.7"]
+    prefixes = ["fd44:0:0:1::/64", "10.44.0.0/16"]
+    [neighbours]
+    stations = 250
+    addresses_per_station = 8
+    """
+)
+
+
+def test_every_station_has_room_for_all_its_addresses_and_its_link_local_one() -> None:
+    table = neighbour_table(CONFIG)
+    assert table.keep == 250 * 9 + 128
+    assert table.keep < table.soft_limit < table.hard_limit
+
+
+def test_the_fragment_serves_both_versions() -> None:
+    text = sysctl_fragment(CONFIG)
+    assert "net.ipv6.neigh.default.gc_thresh1 = 2378\n" in text
+    assert "net.ipv4.neigh.default.gc_thresh3 = 9512\n" in text
+    assert "net.ipv6.conf.all.forwarding = 1\n" in text
+    assert "net.ipv4.conf.br/7.rp_filter = 0\n" in text
+
+
+def test_ipv4_is_left_alone_when_only_ipv6_roams() -> None:
+    config = parse_config('[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["fd44::/64"]')
+    assert "ipv4" not in sysctl_fragment(config)
