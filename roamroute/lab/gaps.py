@@ -1,0 +1,84 @@
+"""From packet records to gaps: what a roam cost one flow. Pure; times are seconds of one monotonic clock.
+
+A *gap* is the time from the layer-2 connection at the new access point to the first packet delivered after it; with
+packets every 10 ms it is known to within 10 ms. The *outage* is the time from the last packet delivered before the
+client left to the first after it: it includes the time without layer 2.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+
+import attrs
+
+from roamroute.lab.traffic import FlowRecord
+
+IN_FLIGHT_S = 0.02
+"""Less than the time that layer 2 is down, more than a packet needs through the mesh."""
+
+
+@attrs.frozen
+class FlowGap:
+    """What one roam cost one flow. `gap_s` and `outage_s` are infinite when no packet arrived until `until`.
+
+    `lost` counts packets sent from leaving on, `lost_after` those of them that were sent after the layer-2 connection;
+    `last_lost_s` is when the last one of them was sent, after the connection: later than the gap means that packets
+    got lost again after the first had arrived.
+    """
+
+    gap_s: float
+    outage_s: float
+    lost: int
+    lost_after: int
+    last_lost_s: float
+
+
+def flow_gap(flow: FlowRecord, left_at: float, connected_at: float, until: float) -> FlowGap:
+    """What the roam that left at `left_at` and connected at `connected_at` cost; `until`: just before the next one."""
+    first_index = bisect.bisect_left(flow.arrived, (left_at + IN_FLIGHT_S, 0))
+    first = flow.arrived[first_index][0] if first_index < len(flow.arrived) else math.inf
+    if first > until:
+        first = math.inf
+    last_before = flow.arrived[first_index - 1][0] if first_index else left_at
+    arrived = {sequence for _, sequence in flow.arrived[max(0, first_index - 100) :]}
+    begin = bisect.bisect_left(flow.sent, (left_at, 0))
+    end = bisect.bisect_left(flow.sent, (until - IN_FLIGHT_S, 0))
+    lost = [moment for moment, sequence in flow.sent[begin:end] if sequence not in arrived]
+    lost_after = [moment for moment in lost if moment >= connected_at]
+    return FlowGap(
+        gap_s=max(0.0, first - connected_at),
+        outage_s=first - last_before,
+        lost=len(lost),
+        lost_after=len(lost_after),
+        last_lost_s=lost_after[-1] - connected_at if lost_after else 0.0,
+    )
+
+
+def worst(gaps: Sequence[FlowGap]) -> FlowGap:
+    """One for many flows: the longest of each time, the sum of the losses."""
+    return FlowGap(
+        gap_s=max(gap.gap_s for gap in gaps),
+        outage_s=max(gap.outage_s for gap in gaps),
+        lost=sum(gap.lost for gap in gaps),
+        lost_after=sum(gap.lost_after for gap in gaps),
+        last_lost_s=max(gap.last_lost_s for gap in gaps),
+    )
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile; NaN for no values. Infinite values, roams that never came back, count."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value, or the mean of the two; NaN for no values."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

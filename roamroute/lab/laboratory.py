@@ -1,0 +1,151 @@
+"""The whole laboratory: mesh, air, routing daemons, hostapd, correspondents and probers, up and converged.
+
+Which program publishes the client's routes is a *mode* (`options.MODES`) and is switched with `mode()` while the rest
+goes on, so that several can be compared on one mesh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from roamroute.errors import MachineUnfit
+from roamroute.export import ExporterSpec, exporter_names, find_exporter
+from roamroute.lab import addresses
+from roamroute.lab.by_hand import RoutesByHand
+from roamroute.lab.namespaces import Sandbox
+from roamroute.lab.options import LabOptions
+from roamroute.lab.radio import Air, Client, Host
+from roamroute.lab.roaming import RoamrouteDaemon, daemon_tables, write_key
+from roamroute.lab.routing import MeshRouting
+from roamroute.lab.topology import Mesh, Router
+from roamroute.lab.traffic import Traffic
+from roamroute.lab.wifi import AccessPointDaemon
+
+PROGRAMS = ("ip", "nft", "nsenter", "setpriv", "ss", "sysctl", "hostapd", "wpa_supplicant")
+FIRST_HOST_IDENTITY = 0xF000
+
+
+class Laboratory:
+    """A context manager: inside it the mesh is up and routes; outside nothing of it is left.
+
+    Raises on entry: MachineUnfit (not root, a program is missing), NotReached (a daemon does not come up).
+    """
+
+    def __init__(self, options: LabOptions) -> None:
+        self.options = options
+        self.spec = find_routing(options.routing)
+        self.sandbox = Sandbox(programs=PROGRAMS)
+        self.by_hand: RoutesByHand | None = None
+        """Set in the mode "hand": who moves the client must then place its routes."""
+        self._identities = itertools.count(1)
+        self._exits = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as exits:
+            exits.enter_context(self.sandbox)
+            self._start()
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    def _start(self) -> None:
+        self.mesh = Mesh(self.sandbox, self.options.access_points)
+        self.routing = MeshRouting(self.mesh, self.spec, self.options.routing_options)
+        self.routing_version = self.routing.version()
+        self.routing.start()
+        self.air = Air(self.mesh)
+        self.daemons = {
+            access_point.name: AccessPointDaemon(access_point.namespace) for access_point in self.mesh.access_points
+        }
+        for daemon in self.daemons.values():
+            daemon.start()
+        for daemon in self.daemons.values():
+            daemon.wait_ready()
+        self.traffic = Traffic(self.sandbox)
+        self.traffic.near.receive(self.mesh.server)
+        self.correspondents = {
+            access_point.name: self._correspondent(access_point) for access_point in self.mesh.access_points
+        }
+        self.key_file = write_key(self.sandbox.directory)
+        self.converged_after_s = self.routing.wait_converged()
+
+    @contextlib.contextmanager
+    def mode(self, mode: str) -> Iterator[None]:
+        """Publish routes in this way for the length of the block; the routes are gone after it."""
+        running: list[RoamrouteDaemon] = []
+        if mode == "hand":
+            self.by_hand = RoutesByHand(self.mesh)
+            for access_point in self.mesh.access_points:
+                self.by_hand.place([self.correspondents[access_point.name].address], access_point)
+        else:
+            running = [
+                self._roamroute(access_point, is_plain=mode == "plain") for access_point in self.mesh.access_points
+            ]
+            for daemon in running:
+                daemon.start()
+            for daemon in running:
+                daemon.wait_ready()
+        try:
+            yield
+        finally:
+            self.sandbox.stop(*(daemon.process for daemon in running if daemon.process is not None))
+            if self.by_hand is not None:
+                self.by_hand.clear()
+                self.by_hand = None
+            for access_point in self.mesh.access_points:
+                access_point.namespace.ip(f"neigh flush dev {addresses.CLIENT_LINK}")
+
+    def new_client(self) -> Client:
+        """A client with a MAC and addresses that nobody has seen before, in no cell yet."""
+        identity = next(self._identities)
+        namespace = self.sandbox.namespace(f"client{identity}")
+        client = Client(
+            self.air,
+            namespace,
+            identity,
+            self.daemons,
+            address_count=self.options.addresses,
+            has_ipv4=self.options.has_ipv4,
+        )
+        client.start()
+        self.traffic.far.receive(namespace)
+        return client
+
+    def _correspondent(self, access_point: Router) -> Host:
+        namespace = self.sandbox.namespace(f"host{access_point.number}")
+        host = Host(self.air, namespace, FIRST_HOST_IDENTITY + access_point.number)
+        host.attach(access_point)
+        return host
+
+    def _roamroute(self, access_point: Router, *, is_plain: bool) -> RoamrouteDaemon:
+        tables = daemon_tables(
+            self.mesh,
+            access_point,
+            self.daemons[access_point.name],
+            exporter=self.spec.name,
+            exporter_settings=self.routing.exporter_settings(access_point),
+            key_file=self.key_file,
+            is_plain=is_plain,
+        )
+        return RoamrouteDaemon(access_point, tables)
+
+
+def find_routing(name: str) -> ExporterSpec:
+    """The exporter called `name`, or the first installed one that can start its daemon in the lab.
+
+    Raises: ConfigError for an unknown name, MachineUnfit when none knows the lab.
+    """
+    if name:
+        return find_exporter(name)
+    for candidate in exporter_names():
+        if (spec := find_exporter(candidate)).lab is not None:
+            return spec
+    raise MachineUnfit("no installed exporter knows how to start its routing daemon in the lab")

@@ -1,0 +1,49 @@
+"""What a run of the lab is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+MODES = {
+    "roamroute": "roamroute as it is",
+    "plain": "roamroute without claims and packet source: the plain idea",
+    "hand": "no roamroute; the lab sets the host routes on every router at the layer-2 connection",
+}
+
+
+@attrs.frozen
+class LabOptions:
+    """Defaults are those of the command line. Times in seconds.
+
+    `behaviours`: "silent" (the client only receives) and "talking" (it sends too, and downloads by TCP), in this order.
+    """
+
+    modes: tuple[str, ...] = ("roamroute",)
+    behaviours: tuple[str, ...] = ("silent", "talking")
+    roams: int = 20
+    compare_roams: int | None = None
+    """Roams in every mode but the first, None: as many as in the first. Roams of the plain idea take half a minute."""
+    access_points: int = 3
+    addresses: int = 8
+    routing: str = ""
+    """The exporter whose routing daemon carries the routes; empty: the first installed one that knows the lab."""
+    routing_options: Mapping[str, str] = attrs.field(factory=dict)
+    packets_per_second: float = 100.0
+    download_bytes_per_second: float = 400_000.0
+    dwell_s: float = 2.0
+    limit_s: float = 30.0
+    """A roam that did not come back within this time has failed."""
+    is_polite: bool = False
+    has_ipv4: bool = False
+    first_visits: bool = False
+    seed: int = 1
+    json_file: Path | None = None
+    log_directory: Path | None = None
+
+    def roams_in(self, mode: str) -> int:
+        if mode == self.modes[0] or self.compare_roams is None:
+            return self.roams
+        return self.compare_roams

@@ -1,0 +1,253 @@
+"""What a run found: as a table for people and as JSON for programs.
+
+The JSON is stable: fields may be added, `"schema"` changes when one changes its meaning. Times are in seconds; a time
+that was never reached is `null`. Every roam is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from roamroute import __version__
+from roamroute.lab.gaps import FlowGap, median, percentile
+from roamroute.lab.options import MODES, LabOptions
+from roamroute.lab.roams import Roam, Walk
+
+SCHEMA = 1
+
+DIRECTIONS: tuple[tuple[str, str, Callable[[Roam], FlowGap | None]], ...] = (
+    ("downlink", "server to client", lambda roam: roam.downlink),
+    ("all_addresses", "server to the last of its addresses", lambda roam: roam.all_addresses),
+    ("downlink_ipv4", "server to client, IPv4", lambda roam: roam.downlink_ipv4),
+    ("correspondent", "host on the old AP to client", lambda roam: roam.correspondent),
+    ("uplink", "client to server", lambda roam: roam.uplink),
+)
+
+VISITS: tuple[tuple[str, Callable[[Roam], bool]], ...] = (
+    ("all", lambda roam: True),
+    ("first visits", lambda roam: roam.is_first_visit),
+    ("returns", lambda roam: not roam.is_first_visit),
+)
+
+
+@attrs.frozen
+class Summary:
+    """One direction of one kind of roam. Times in seconds; infinite values are roams that did not come back."""
+
+    mode: str
+    behaviour: str
+    direction: str
+    visits: str
+    roams: int
+    failures: int
+    median_s: float
+    p95_s: float
+    max_s: float
+    lost_after_mean: float
+    """Packets sent after the layer-2 connection and lost, per roam."""
+    lost_mean: float
+    """The same and those sent while layer 2 was down."""
+
+
+@attrs.frozen
+class Report:
+    """The result of `run_lab`."""
+
+    options: LabOptions
+    versions: Mapping[str, str]
+    converged_after_s: float
+    walks: Sequence[Walk]
+    roams: Sequence[Roam]
+    is_complete: bool = True
+    """False when the run was interrupted: what was measured until then is here."""
+
+    def summaries(self) -> list[Summary]:
+        """Every direction that was measured, for all roams, for first visits and for returns."""
+        found = []
+        for mode in self.options.modes:
+            for behaviour in self.options.behaviours:
+                roams = [roam for roam in self.roams if roam.mode == mode and roam.behaviour == behaviour]
+                for direction, _, gap_of in DIRECTIONS:
+                    for visits, belongs in VISITS:
+                        gaps = [gap for roam in roams if belongs(roam) and (gap := gap_of(roam)) is not None]
+                        if gaps:
+                            found.append(_summary(mode, behaviour, direction, visits, gaps))
+        return found
+
+    def longest_stall_s(self, mode: str) -> float:
+        """The longest stall of a TCP download in this mode; NaN when there was none."""
+        stalls = [walk.download.longest_stall_s() for walk in self.walks if walk.mode == mode and walk.download]
+        return max(stalls, default=math.nan)
+
+    def failures(self) -> list[Roam]:
+        return [roam for roam in self.roams if roam.has_failed]
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole report, as values that `json` can write."""
+        walks = []
+        for walk in self.walks:
+            entry: dict[str, Any] = {
+                "mode": walk.mode,
+                "behaviour": walk.behaviour,
+                "walk": walk.number,
+                "joined_after_s": _number(walk.joined_after_s),
+            }
+            if walk.download is not None:
+                entry["download"] = {
+                    "bytes": walk.download.bytes_read,
+                    "is_verified": walk.download.is_verified,
+                    "error": walk.download.error,
+                    "longest_stall_s": _number(walk.download.longest_stall_s()),
+                }
+            walks.append(entry)
+        return {
+            "schema": SCHEMA,
+            "is_complete": self.is_complete,
+            "versions": dict(self.versions),
+            "options": _plain(attrs.asdict(self.options)),
+            "converged_after_s": _number(self.converged_after_s),
+            "summaries": [_plain(attrs.asdict(summary)) for summary in self.summaries()],
+            "walks": walks,
+            "roams": [_plain(attrs.asdict(roam)) | {"has_failed": roam.has_failed} for roam in self.roams],
+        }
+
+    def write_json(self, path: Path) -> None:
+        path.write_text(json.dumps(self.as_json(), indent=1) + "\n")
+
+    def print(self, console: Console) -> None:
+        """Tables of gaps and downloads, failures and versions."""
+        for mode in self.options.modes:
+            for behaviour in self.options.behaviours:
+                summaries = [one for one in self.summaries() if one.mode == mode and one.behaviour == behaviour]
+                if summaries:
+                    console.print(_gap_table(mode, behaviour, summaries))
+        if any(walk.download is not None for walk in self.walks):
+            console.print(self._download_table())
+        for roam in self.failures():
+            console.print(
+                f"[red]did not come back within {self.options.limit_s:g} s[/red]: {roam.mode}, {roam.behaviour}, "
+                f"roam {roam.number}, {roam.origin} to {roam.destination}"
+            )
+        if not self.is_complete:
+            console.print("[red]interrupted: these are the roams until then[/red]")
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        console.print(f"mesh converged after {self.converged_after_s:.1f} s; {versions}", style="dim")
+
+    def _download_table(self) -> Table:
+        table = Table(title="TCP download, server to client, through all roams", title_justify="left")
+        for column in ("mode", "downloads", "bytes", "checksum", "longest stall", "longest by a roam, median"):
+            table.add_column(column, justify="left" if column in ("mode", "checksum") else "right")
+        for mode in self.options.modes:
+            downloads = [walk.download for walk in self.walks if walk.mode == mode and walk.download is not None]
+            if not downloads:
+                continue
+            wrong = [one.error or "differs" for one in downloads if not one.is_verified]
+            stalls = [roam.stall_s for roam in self.roams if roam.mode == mode and roam.stall_s is not None]
+            table.add_row(
+                mode,
+                str(len(downloads)),
+                f"{sum(one.bytes_read for one in downloads):,}",
+                f"[red]{wrong[0]}[/red]" if wrong else "right",
+                _milliseconds(self.longest_stall_s(mode)),
+                _milliseconds(median(stalls)),
+            )
+        return table
+
+
+def versions(routing_version: str) -> dict[str, str]:
+    """Versions of everything that takes part."""
+    return {
+        "roamroute": __version__,
+        "routing": routing_version,
+        "hostapd": _first_line("hostapd", "-v"),
+        "wpa_supplicant": _first_line("wpa_supplicant", "-v"),
+        "kernel": os.uname().release,
+        "Python": platform.python_version(),
+    }
+
+
+def _first_line(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).strip()
+    return said.splitlines()[0].removeprefix(command[0]).strip() if said else "unknown"
+
+
+def _summary(mode: str, behaviour: str, direction: str, visits: str, gaps: Sequence[FlowGap]) -> Summary:
+    times = [gap.gap_s for gap in gaps]
+    return Summary(
+        mode=mode,
+        behaviour=behaviour,
+        direction=direction,
+        visits=visits,
+        roams=len(gaps),
+        failures=sum(math.isinf(time) for time in times),
+        median_s=median(times),
+        p95_s=percentile(times, 95),
+        max_s=max(times),
+        lost_after_mean=sum(gap.lost_after for gap in gaps) / len(gaps),
+        lost_mean=sum(gap.lost for gap in gaps) / len(gaps),
+    )
+
+
+def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary]) -> Table:
+    table = Table(
+        title=f"{MODES[mode]}; the client is {behaviour}",
+        caption="gap: layer-2 connection to the first packet delivered; lost: packets per roam, sent after it",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("direction")
+    table.add_column("roams", justify="left")
+    for column in ("number", "failed", "gap median", "p95", "max", "lost", "lost with L2 down"):
+        table.add_column(column, justify="right")
+    texts = {direction: text for direction, text, _ in DIRECTIONS}
+    for one in summaries:
+        table.add_row(
+            texts[one.direction] if one.visits == "all" else "",
+            one.visits,
+            str(one.roams),
+            f"[red]{one.failures}[/red]" if one.failures else "0",
+            _milliseconds(one.median_s),
+            _milliseconds(one.p95_s),
+            _milliseconds(one.max_s),
+            f"{one.lost_after_mean:.1f}",
+            f"{one.lost_mean:.1f}",
+            end_section=one.visits == "returns",
+        )
+    return table
+
+
+def _milliseconds(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "-"
+    return "never" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON can carry: paths as text, no infinite numbers."""
+    match value:
+        case float():
+            return _number(value)
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case Path():
+            return str(value)
+        case _:
+            return value

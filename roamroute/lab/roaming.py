@@ -1,0 +1,134 @@
+"""`roamroute run` on every access point, with a configuration as an operator would write it."""
+
+from __future__ import annotations
+
+import secrets
+import select
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from roamroute.lab import addresses
+from roamroute.lab.namespaces import Process
+from roamroute.lab.topology import Mesh, Router
+from roamroute.lab.waiting import NotReached
+from roamroute.lab.wifi import AccessPointDaemon
+
+READY_LIMIT_S = 30.0
+
+Table = Mapping[str, Any]
+
+
+class RoamrouteDaemon:
+    """roamroute on one access point. `tables` is its configuration: table name to keys, dots in the name allowed."""
+
+    def __init__(self, access_point: Router, tables: Mapping[str, Table], command: Sequence[str] = ()) -> None:
+        self.access_point = access_point
+        self.directory = access_point.namespace.sandbox.subdirectory(f"{access_point.name}/roamroute")
+        self.configuration = self.directory / "roamroute.toml"
+        self.log = self.directory / "roamroute.log"
+        self.process: Process | None = None
+        self._command = tuple(command) or (sys.executable, "-m", "roamroute", "run")
+        self._notifications: socket.socket | None = None
+        self.configuration.write_text(toml_text(tables))
+
+    def start(self) -> None:
+        """Start it; `wait_ready` then says when it is in sync."""
+        path = self.directory / "notify"
+        path.unlink(missing_ok=True)
+        self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notifications.bind(str(path))
+        self.process = self.access_point.namespace.start(
+            *self._command,
+            "-c",
+            str(self.configuration),
+            log=self.log,
+            environment={"NOTIFY_SOCKET": str(path)},
+        )
+
+    def wait_ready(self) -> None:
+        """Wait for READY=1, as systemd would. Raises: NotReached, with the end of its log."""
+        if self.process is None or self._notifications is None:
+            raise NotReached(f"roamroute on {self.access_point.name} has not been started")
+        deadline = time.monotonic() + READY_LIMIT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if select.select([self._notifications], [], [], 0.1)[0] and b"READY=1" in self._notifications.recv(4096):
+                return
+        state = f"ended with exit code {self.process.poll()}" if self.process.poll() is not None else "is not ready"
+        log = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+        raise NotReached(f"roamroute on {self.access_point.name} {state}; its log ends:\n{log}")
+
+    def stop(self) -> None:
+        """A clean stop: it withdraws its routes."""
+        if self.process is not None:
+            self.access_point.namespace.sandbox.stop(self.process)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+def daemon_tables(
+    mesh: Mesh,
+    access_point: Router,
+    hostapd: AccessPointDaemon,
+    *,
+    exporter: str,
+    exporter_settings: Table,
+    key_file: Path,
+    is_plain: bool = False,
+) -> dict[str, Table]:
+    """The configuration of one access point. `is_plain`: the neighbour cache and hostapd only, the plain idea."""
+    directory = mesh.sandbox.subdirectory(f"{access_point.name}/roamroute")
+    tables: dict[str, Table] = {
+        "roaming": {
+            "interfaces": [addresses.CLIENT_LINK],
+            "prefixes": [str(addresses.ROAMING_PREFIX), str(addresses.ROAMING_PREFIX_IPV4)],
+            "exporter": exporter,
+        },
+        "stations": {"source": "hostapd", "hostapd_dir": str(hostapd.control_directory)},
+        "control": {"socket": str(directory / "control.sock")},
+    }
+    if exporter_settings:
+        tables[f"exporters.{exporter}"] = exporter_settings
+    if is_plain:
+        tables["packets"] = {"enabled": False}
+    else:
+        tables["peers"] = {
+            "address": str(access_point.address),
+            "addresses": [str(other.address) for other in mesh.access_points if other is not access_point],
+            "key_file": str(key_file),
+        }
+    return tables
+
+
+def write_key(directory: Path) -> Path:
+    """A fresh key for the peers, as `key_file` wants it: 32 bytes, hex, readable by root only."""
+    path = directory / "peers.key"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32) + "\n")
+    return path
+
+
+def toml_text(tables: Mapping[str, Table]) -> str:
+    """Tables of plain values as TOML."""
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
