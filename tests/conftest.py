@@ -8,7 +8,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No deadline: how long an example takes says more about the neighbours on this machine than about the code.
+# On CI the examples are the same in every run, so that a red run is the fault of the change; elsewhere they vary.
+hypothesis.settings.register_profile("roamroute", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("roamroute-ci", deadline=None, print_blob=True, derandomize=True)
+hypothesis.settings.load_profile("roamroute-ci" if os.environ.get("CI") else "roamroute")
 
 TESTS = Path(__file__).resolve().parent
 ORDER = ("unit", "property", "contract", "typing", "integration")  # quick before slow: the first failure is cheap
