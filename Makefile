@@ -44,7 +44,7 @@ test: setup
 	[ $$linted = 0 ] && [ $$tested = 0 ]
 
 demo: setup
-	@PATH="$(CACHE)/bin:$$PATH" tools/demo
+	@tools/demo
 
 bench: setup
 	@PYTHONSAFEPATH=1 $(WHEEL)/python benchmarks/run.py $(NAMES)
