@@ -8,11 +8,10 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = test
-.PHONY: test demo bench lint docs setup packages debian13 clean distclean
+.PHONY: test demo bench lint docs setup wheel packages debian13 clean distclean
 
-DEVELOP = .venv/bin
+
 WHEEL = .venv-wheel/bin
-CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/roamroute
 
 # The tests import the installed wheel: the current folder must not come first on Python's path.
 PYTEST = ROAMROUTE_TEST_WHEEL=1 PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 $(WHEEL)/python -m pytest
@@ -28,10 +27,10 @@ debian13: packages
 .venv/.installed: pyproject.toml tools/environment | packages
 	@tools/environment develop
 
-.venv-wheel/.checked: packages
+wheel: packages
 	@tools/environment wheel
 
-setup: packages debian13 .venv/.installed .venv-wheel/.checked
+setup: packages debian13 .venv/.installed wheel
 
 lint: .venv/.installed
 	@tools/lint
@@ -58,4 +57,4 @@ clean:
 	find roamroute adapters benchmarks docs tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf .venv $(CACHE)
+	rm -rf .venv "$${XDG_CACHE_HOME:-$$HOME/.cache}/roamroute"
