@@ -10,7 +10,6 @@ SHELL = /bin/sh
 .DEFAULT_GOAL = test
 .PHONY: test demo bench lint docs setup wheel packages debian13 clean distclean
 
-
 WHEEL = .venv-wheel/bin
 
 # The tests import the installed wheel: the current folder must not come first on Python's path.
@@ -42,10 +41,10 @@ test: setup
 	if [ $$linted != 0 ]; then echo "the linters found something, see above the tests" >&2; fi; \
 	[ $$linted = 0 ] && [ $$tested = 0 ]
 
-demo: setup
+demo: debian13 wheel
 	@tools/demo
 
-bench: setup
+bench: debian13 wheel
 	@PYTHONSAFEPATH=1 $(WHEEL)/python benchmarks/run.py $(NAMES)
 
 docs: .venv/.installed
