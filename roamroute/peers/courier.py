@@ -144,10 +144,6 @@ class Courier:
         unanswered: list[ClaimUnanswered] = []
         gone, new = self._peers - wanted, wanted - self._peers
         self._peers = wanted
-        for errand in tuple(self._errands.values()):
-            for peer in sorted(gone & (errand.waiting | errand.patient), key=_order):
-                unanswered.append(ClaimUnanswered(peer, errand.claim.mac, errand.claim.sequence))
-                self._settle(errand, peer)
         sends: list[tuple[PeerId, Claim]] = []
         for errand in self._errands.values():
             if new and self._waits + len(new) <= WAITS_MAXIMUM:
@@ -155,6 +151,10 @@ class Courier:
                 self._waits += len(new)
                 self._schedule(errand)
                 sends += ((peer, errand.claim) for peer in new)
+        for errand in tuple(self._errands.values()):
+            for peer in sorted(gone & (errand.waiting | errand.patient), key=_order):
+                unanswered.append(ClaimUnanswered(peer, errand.claim.mac, errand.claim.sequence))
+                self._settle(errand, peer)
         return Round(tuple(sends), tuple(unanswered))
 
     def tick(self, now: Instant) -> Round:

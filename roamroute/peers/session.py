@@ -333,7 +333,7 @@ class Pairing:
         if self._previous is not None and now >= self._previous_until:
             self._previous = None
         if self._candidate is not None:
-            if now - self._candidate.agreed_at >= CANDIDATE_S:
+            if now >= self._candidate.agreed_at + CANDIDATE_S:  # as in next_wakeup, to the bit
                 self._candidate = None
                 self._hello_at, self._hello_pause = now, HELLO_FIRST_S
             elif now >= self._confirm_at:

@@ -1,0 +1,105 @@
+"""Any bytes give a value or the one named error, and what is written is read back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roamroute.errors import MalformedInput
+from roamroute.peers import codec
+from roamroute.values import Answer, Basis, Claim, Mac, Verdict
+
+PEER = IPv6Address("fd44::a:1")
+
+macs = st.binary(min_size=6, max_size=6).map(lambda octets: Mac(bytes([octets[0] & 0xFE, *octets[1:]]).hex(":")))
+addresses_6 = st.integers(0, 2**128 - 1).map(IPv6Address)
+addresses_4 = st.integers(0, 2**32 - 1).map(IPv4Address)
+sequences = st.integers(1, 2**32 - 1)
+
+
+@st.composite
+def address_lists(draw: st.DrawFn, most: int) -> tuple[IPv4Address | IPv6Address, ...]:
+    first = draw(st.lists(addresses_6, max_size=most))
+    return (*first, *draw(st.lists(addresses_4, max_size=most - len(first))))
+
+
+claims = st.builds(
+    Claim,
+    mac=macs,
+    sequence=sequences,
+    peer=st.just(PEER),
+    basis=st.sampled_from(Basis),
+    addresses=address_lists(codec.ADDRESSES_MAXIMUM),
+)
+answers = st.builds(
+    Answer,
+    mac=macs,
+    claimed=sequences,
+    verdict=st.sampled_from(Verdict),
+    sequence=st.integers(0, 2**32 - 1),
+    holder=st.none() | addresses_6 | addresses_4,
+    addresses=address_lists(codec.ADDRESSES_MAXIMUM // 2),
+    denied=address_lists(codec.ADDRESSES_MAXIMUM // 2),
+)
+tokens = st.integers(0, 2**64 - 1)
+messages = claims | answers | st.builds(codec.Ping, token=tokens) | st.builds(codec.Pong, token=tokens)
+elements = st.tuples(st.integers(0, 255), st.binary(max_size=40)).map(
+    lambda element: bytes([element[0]]) + len(element[1]).to_bytes(2, "big") + element[1]
+)
+
+
+@given(message=messages)
+def test_what_is_written_is_read_back(message: codec.Message) -> None:
+    encoded = codec.encode_message(message)
+    assert len(encoded) + codec.SEALED_HEADER_BYTES + codec.AUTHENTICATOR_BYTES <= codec.DATAGRAM_BYTES_MAXIMUM
+    assert codec.decode_messages(encoded, PEER) == (message,)
+
+
+@given(message=claims, unknown=st.lists(elements.filter(lambda element: element[0] > 14), max_size=5))
+def test_unknown_fields_change_nothing(message: Claim, unknown: list[bytes]) -> None:
+    encoded = codec.encode_message(message)
+    body = encoded[3:] + b"".join(unknown)
+    assert codec.decode_messages(encoded[:1] + len(body).to_bytes(2, "big") + body, PEER) == (message,)
+
+
+@given(plaintext=st.binary(max_size=1200) | st.lists(elements, max_size=40).map(b"".join))
+def test_any_plaintext_gives_messages_or_the_named_error(plaintext: bytes) -> None:
+    try:
+        decoded = codec.decode_messages(plaintext, PEER)
+    except MalformedInput:
+        return
+    assert len(decoded) <= codec.MESSAGES_MAXIMUM
+    for message in decoded:
+        assert codec.decode_messages(codec.encode_message(message), PEER) == (message,)
+
+
+@given(message=messages, data=st.data())
+def test_a_damaged_message_gives_messages_or_the_named_error(message: codec.Message, data: st.DataObject) -> None:
+    encoded = bytearray(codec.encode_message(message))
+    for _ in range(data.draw(st.integers(1, 4))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(MalformedInput):
+        codec.decode_messages(bytes(encoded[: data.draw(st.integers(0, len(encoded)))]), PEER)
+
+
+@given(
+    datagram=st.binary(max_size=1300)
+    | st.builds(lambda kind, rest: b"rr\1" + bytes([kind]) + rest, st.integers(0, 3), st.binary(max_size=1200))
+)
+def test_any_datagram_gives_an_envelope_or_the_named_error(datagram: bytes) -> None:
+    with suppress(MalformedInput):
+        envelope = codec.open_envelope(datagram)
+        if isinstance(envelope, codec.HelloEnvelope):
+            codec.decode_hello(envelope.body)
+
+
+@given(body=st.binary(max_size=1200) | st.lists(elements, max_size=40).map(b"".join))
+def test_any_hello_gives_a_value_or_the_named_error(body: bytes) -> None:
+    try:
+        hello = codec.decode_hello(body)
+    except MalformedInput:
+        return
+    assert codec.decode_hello(codec.encode_hello(hello)[4:]) == hello

@@ -1,0 +1,123 @@
+"""The wire format: bounds, skipping of what is unknown, one error for all that is wrong."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from roamroute.errors import MalformedInput
+from roamroute.peers import codec
+from roamroute.values import Answer, Basis, Claim, Mac, Verdict
+
+PEER = IPv6Address("fd44::a:1")
+MAC = Mac("02:00:5e:44:00:01")
+CLAIM = Claim(MAC, 7, PEER, Basis.ASSOCIATION, (IPv6Address("fd44::1"), IPv4Address("10.44.0.9")))
+ANSWER = Answer(
+    MAC, 7, Verdict.REFUSED, 9, IPv6Address("fd44::a:2"), (IPv6Address("fd44::2"),), (IPv4Address("10.44.0.9"),)
+)
+
+
+def field(kind: int, value: bytes) -> bytes:
+    return struct.pack("!BH", kind, len(value)) + value
+
+
+def test_a_claim_is_named_by_its_authenticated_sender() -> None:
+    other = IPv6Address("fd44::a:9")
+    assert codec.decode_messages(codec.encode_message(CLAIM), other) == (
+        Claim(MAC, 7, other, Basis.ASSOCIATION, CLAIM.addresses),
+    )
+
+
+def test_messages_follow_each_other_in_a_datagram() -> None:
+    messages = (codec.Ping(1), CLAIM, ANSWER, codec.Pong(2**64 - 1))
+    assert codec.decode_messages(b"".join(codec.encode_message(message) for message in messages), PEER) == messages
+
+
+def test_unknown_messages_are_skipped() -> None:
+    plaintext = field(200, b"from a later version") + codec.encode_message(CLAIM) + field(0, b"")
+    assert codec.decode_messages(plaintext, PEER) == (CLAIM,)
+
+
+def test_unknown_fields_are_skipped_even_twice() -> None:
+    encoded = codec.encode_message(CLAIM)
+    body = field(99, b"new") + encoded[3:] + field(99, b"newer") + field(250, b"")
+    assert codec.decode_messages(field(encoded[0], body), PEER) == (CLAIM,)
+
+
+def test_64_addresses_fit_into_a_datagram_and_65_do_not() -> None:
+    addresses = tuple(IPv6Address((0xFD44 << 112) + number) for number in range(65))
+    full = Claim(MAC, 1, PEER, Basis.NEIGHBOUR, addresses[:64])
+    encoded = codec.encode_message(full)
+    assert codec.SEALED_HEADER_BYTES + len(encoded) + codec.AUTHENTICATOR_BYTES <= codec.DATAGRAM_BYTES_MAXIMUM
+    assert codec.decode_messages(encoded, PEER) == (full,)
+    with pytest.raises(ValueError):
+        codec.encode_message(Claim(MAC, 1, PEER, Basis.NEIGHBOUR, addresses))
+
+
+def test_what_is_denied_is_kept_when_an_answer_is_cut() -> None:
+    addresses = tuple(IPv6Address((0xFD44 << 112) + number) for number in range(60))
+    answer = Answer(MAC, 1, Verdict.ACCEPTED, 1, None, addresses, addresses[:10])
+    cut = codec.within_limits(answer)
+    assert (cut.denied, cut.addresses) == (addresses[:10], addresses[:54])
+    assert codec.within_limits(CLAIM) is CLAIM
+
+
+def claim_with(kind: int, value: bytes | None) -> bytes:
+    """A claim whose field `kind` is replaced, or left out."""
+    fields = {1: bytes.fromhex("02005e440001"), 2: b"\0\0\0\7", 3: b"\1"}
+    if value is None:
+        del fields[kind]
+    else:
+        fields[kind] = value
+    return field(3, b"".join(field(key, content) for key, content in fields.items()))
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        b"\3",
+        b"\3\0",
+        b"\3\0\1",
+        field(3, b""),
+        field(3, b"\1\xff\xff"),
+        claim_with(1, None),
+        claim_with(2, None),
+        claim_with(3, None),
+        claim_with(1, bytes(5)),
+        claim_with(1, bytes.fromhex("01005e000001")),
+        claim_with(2, bytes(4)),
+        claim_with(3, b"\x09"),
+        claim_with(4, bytes(15)),
+        claim_with(4, bytes(16 * 65)),
+        claim_with(5, bytes(5)),
+        claim_with(5, bytes(4 * 65)),
+        field(3, claim_with(3, b"\1")[3:] + field(2, b"\0\0\0\7")),
+        codec.encode_message(ANSWER).replace(b"\x08\0\x10", b"\x08\0\x0f"),
+        codec.encode_message(codec.Ping(1)) * 33,
+        field(1, field(11, bytes(7))),
+    ],
+)
+def test_what_is_wrong_inside_is_one_named_error(plaintext: bytes) -> None:
+    with pytest.raises(MalformedInput):
+        codec.decode_messages(plaintext, PEER)
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [b"", b"rr\1", b"xx\1\1" + bytes(60), b"rr\1\1" + bytes(15), b"rr\1\2" + bytes(31), b"rr\1\1" + bytes(1197)],
+)
+def test_what_is_no_envelope_is_one_named_error(datagram: bytes) -> None:
+    with pytest.raises(MalformedInput):
+        codec.open_envelope(datagram)
+
+
+def test_another_version_and_an_unknown_kind_are_values() -> None:
+    assert codec.open_envelope(b"rr\2\1whatever") == codec.UnknownEnvelope(2, 1)
+    assert codec.open_envelope(b"rr\1\x7f") == codec.UnknownEnvelope(1, 0x7F)
+
+
+def test_a_hello_without_its_challenge_is_malformed() -> None:
+    with pytest.raises(MalformedInput):
+        codec.decode_hello(field(14, bytes(8)))
