@@ -1,0 +1,490 @@
+"""A small world for several engines: access points, a lossy network between them, and stations that move.
+
+Everything is deterministic from one seed and runs in virtual time, so a thousand roams take seconds and a failure
+repeats itself. What is modelled is what the engine can see; numbers are those of docs/facts (a station roams without a
+word to its old access point, hostapd keeps a ghost of it, a probe is answered after 3 ms or fails after 3.07 s).
+
+    world = World(seed=1, policy=Policy())
+    here, there = world.access_point("a"), world.access_point("b")
+    phone = world.station(addresses=("fd44::1",))
+    phone.roam(here); world.run(1.0)
+    phone.roam(there); world.run(1.0)
+    assert world.announcers(phone.addresses[0]) == [there]
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv6Address, ip_address, ip_network
+
+import attrs
+
+from roamroute import effects, events
+from roamroute.admission import Admission
+from roamroute.delta import fold
+from roamroute.engine import Engine
+from roamroute.policy import Policy
+from roamroute.testing.clock import Appointment, VirtualClock
+from roamroute.testing.kernel import FakeKernel
+from roamroute.values import (
+    Address,
+    Answer,
+    Claim,
+    HostRoute,
+    Instant,
+    Mac,
+    PeerId,
+    Prefix,
+    Seconds,
+    Station,
+    Verdict,
+)
+
+ROAMING_PREFIX: Prefix = ip_network("fd44:0:0:1::/64")
+LINK = "wlan0"
+REPEAT_S: tuple[Seconds, ...] = (0.02, 0.06, 0.14, 0.3, 0.62, 1.26, 2.2, 3.2, 4.2)  # since the claim was first sent
+GIVE_UP_S: Seconds = 5.0
+INACTIVITY_S: Seconds = 300.0  # hostapd's ap_max_inactivity: so long lives a ghost
+
+Message = Claim | Answer
+
+
+class Network:
+    """Unicast between access points, with latency, loss, duplication and reordering; all drawn from one seed."""
+
+    def __init__(self, clock: VirtualClock, randomness: random.Random) -> None:
+        self.clock = clock
+        self.latency: Seconds = 0.002
+        self.jitter: Seconds = 0.0
+        """Up to so much is added to each message: above zero messages overtake each other."""
+        self.loss = 0.0
+        self.duplication = 0.0
+        self.cut: set[frozenset[PeerId]] = set()
+        """Pairs of peers between which nothing passes."""
+        self.sent = 0
+        self._random = randomness
+        self._ends: dict[PeerId, AccessPoint] = {}
+
+    def attach(self, access_point: AccessPoint) -> None:
+        """Let the access point be reached."""
+        self._ends[access_point.peer] = access_point
+
+    def send(self, source: PeerId, target: PeerId, message: Message) -> None:
+        """Send one datagram, which may get lost."""
+        self.sent += 1
+        copies = 1 + (self._random.random() < self.duplication if self.duplication else 0)
+        for _ in range(copies):
+            if self.loss and self._random.random() < self.loss:
+                continue
+            delay = self.latency + (self._random.random() * self.jitter if self.jitter else 0.0)
+            self.clock.after(delay, lambda: self._arrive(source, target, message))
+
+    def is_cut(self, one: PeerId, other: PeerId) -> bool:
+        """True when nothing passes between the two."""
+        return bool(self.cut) and frozenset((one, other)) in self.cut
+
+    def _arrive(self, source: PeerId, target: PeerId, message: Message) -> None:
+        end = self._ends.get(target)
+        if end is not None and end.is_running and not self.is_cut(source, target):
+            end.received(source, message)
+
+
+@attrs.define(eq=False)
+class _Outstanding:
+    effect: effects.SendClaim
+    waiting: set[PeerId]
+    repeats: int = 0
+    timer: Appointment | None = None
+
+
+class ClaimCourier:
+    """Repeats each claim until every peer has answered, or 5 s have passed: see `SendClaim`."""
+
+    def __init__(self, access_point: AccessPoint, network: Network) -> None:
+        self._access_point = access_point
+        self._network = network
+        self._outstanding: dict[Mac, _Outstanding] = {}
+
+    def __len__(self) -> int:
+        return len(self._outstanding)
+
+    def send(self, effect: effects.SendClaim) -> None:
+        """Send to all peers and keep repeating."""
+        self.drop(effect.claim.mac)
+        outstanding = _Outstanding(effect, set(self._access_point.neighbours))
+        if outstanding.waiting:
+            self._outstanding[effect.claim.mac] = outstanding
+            self._send(outstanding)
+
+    def drop(self, mac: Mac) -> None:
+        """Stop repeating the claim for this MAC."""
+        outstanding = self._outstanding.pop(mac, None)
+        if outstanding is not None and outstanding.timer is not None:
+            outstanding.timer.cancel()
+
+    def close(self) -> None:
+        """Stop everything."""
+        for mac in list(self._outstanding):
+            self.drop(mac)
+
+    def answered(self, peer: PeerId, answer: Answer) -> None:
+        """An answer other than PENDING ends the repetition to that peer."""
+        outstanding = self._outstanding.get(answer.mac)
+        if (
+            outstanding is not None
+            and outstanding.effect.claim.sequence == answer.claimed
+            and answer.verdict is not Verdict.PENDING
+        ):
+            outstanding.waiting.discard(peer)
+            if not outstanding.waiting:
+                self.drop(answer.mac)
+
+    def _send(self, outstanding: _Outstanding) -> None:
+        claim = outstanding.effect.claim
+        for peer in sorted(outstanding.waiting, key=int):
+            self._network.send(self._access_point.peer, peer, claim)
+        if outstanding.repeats < len(REPEAT_S):
+            before = REPEAT_S[outstanding.repeats - 1] if outstanding.repeats else 0.0
+            delay = REPEAT_S[outstanding.repeats] - before
+            outstanding.repeats += 1
+            outstanding.timer = self._network.clock.after(delay, lambda: self._send(outstanding))
+        else:
+            outstanding.timer = self._network.clock.after(GIVE_UP_S - REPEAT_S[-1], lambda: self._give_up(outstanding))
+
+    def _give_up(self, outstanding: _Outstanding) -> None:
+        claim = outstanding.effect.claim
+        self.drop(claim.mac)
+        for peer in sorted(outstanding.waiting, key=int):
+            self._access_point.emit(events.ClaimUnanswered(peer, claim.mac, claim.sequence))
+
+
+class AccessPoint:
+    """One router: an engine, its neighbour table, its hostapd and its end of the peers' channel."""
+
+    def __init__(self, world: World, name: str, peer: PeerId, links: Sequence[str], policy: Policy) -> None:
+        self.world = world
+        self.name = name
+        self.peer = peer
+        self.links = tuple(links)
+        self.policy = policy
+        self.is_running = True
+        self.associated: dict[Mac, str] = {}
+        """What hostapd believes: MAC to link, ghosts included."""
+        self.wanted: dict[Address, HostRoute] = {}
+        """The fold of what the engine asked for since its start; equal to `engine.wanted` or the engine is wrong."""
+        self.effects: list[tuple[Instant, effects.Effect]] = []
+        """Everything that was asked for, when the world records."""
+        self.watching: dict[Mac, str] = {}
+        self._generation = 0
+        self._timer: Appointment | None = None
+        self._timer_due: Instant | None = None
+        self._inactivity: dict[Mac, Appointment] = {}
+        self.kernel = FakeKernel(world.clock, links, self.emit, self._answers, seed=world.random.getrandbits(32))
+        self.courier = ClaimCourier(self, world.network)
+        self.engine = self._new_engine()
+
+    def __repr__(self) -> str:
+        return f"<AccessPoint {self.name}>"
+
+    @property
+    def neighbours(self) -> list[PeerId]:
+        """All other access points' peer identifiers."""
+        return [other.peer for other in self.world.access_points if other is not self]
+
+    # -- the shell --------------------------------------------------------------------------------------------------
+
+    def emit(self, event: events.Event) -> None:
+        """Queue an event for the engine; it is handled at this instant, after what is already queued."""
+        generation = self._generation
+        self.world.clock.after(0.0, lambda: self._handle(event, generation))
+
+    def received(self, source: PeerId, message: Message) -> None:
+        """A datagram came."""
+        if isinstance(message, Claim):
+            self._handle(events.HostClaimed(message), self._generation)
+        else:
+            self.courier.answered(source, message)
+            self._handle(events.ClaimAnswered(source, message), self._generation)
+
+    def _handle(self, event: events.Event, generation: int) -> None:
+        if not self.is_running or generation != self._generation:
+            return
+        if self.world.log is not None:
+            self.world.log(f"{self.world.clock.now:10.4f} {self.name} <- {event}")
+        self._perform(self.engine.handle(event, self.world.clock.now))
+
+    def _tick(self) -> None:
+        self._timer = self._timer_due = None
+        if self.is_running:
+            self._perform(self.engine.tick(self.world.clock.now))
+
+    def _perform(self, asked: list[effects.Effect]) -> None:
+        now = self.world.clock.now
+        if asked:
+            fold(self.wanted, asked)
+        for effect in asked:
+            if self.world.log is not None:
+                self.world.log(f"{now:10.4f} {self.name} -> {effect}")
+            if self.world.is_recording:
+                self.effects.append((now, effect))
+            match effect:
+                case effects.Probe():
+                    self.kernel.probe(effect)
+                case effects.Forget():
+                    self.kernel.forget(effect)
+                case effects.SendClaim():
+                    self.courier.send(effect)
+                case effects.DropClaim(mac=mac):
+                    self.courier.drop(mac)
+                case effects.SendAnswer(peer=peer, answer=answer):
+                    self.world.network.send(self.peer, peer, answer)
+                case effects.Deauthenticate(mac=mac, link=link):
+                    self._deauthenticated(mac, link)
+                case effects.Watch(link=link, mac=mac):
+                    self.watching[mac] = link
+                case effects.Unwatch(mac=mac):
+                    self.watching.pop(mac, None)
+                case effects.Announce() | effects.Withdraw() | effects.Note():
+                    pass
+        self._arm()
+
+    def _arm(self) -> None:
+        due = self.engine.next_wakeup
+        if due != self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = None if due is None else self.world.clock.at(due, self._tick)
+
+    def _new_engine(self) -> Engine:
+        admission = Admission(self.links, self.world.prefixes)
+        return Engine(admission, self.policy, me=self.peer, seed=self.world.random.getrandbits(32))
+
+    # -- what may happen to it --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The daemon starts: its sources resynchronise, its peers join."""
+        self._generation += 1
+        self.is_running = True
+        self.wanted = {}
+        self.watching = {}
+        self.engine = self._new_engine()
+        others = frozenset(other.peer for other in self.world.access_points)
+        self.emit(events.OwnAddressesChanged(others, frozenset()))
+        self.resync()
+        for other in self.world.access_points:
+            if other is not self and other.is_running and not self.world.network.is_cut(self.peer, other.peer):
+                self.emit(events.PeerJoined(other.peer))
+                other.emit(events.PeerJoined(self.peer))
+
+    def kill(self) -> None:
+        """The daemon dies; kernel and hostapd go on."""
+        self.is_running = False
+        self._generation += 1
+        self.courier.close()
+        self.watching = {}
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._timer_due = None
+
+    def restart(self) -> None:
+        """kill -9, and a new start that knows nothing."""
+        self.kill()
+        self.start()
+
+    def resync(self) -> None:
+        """Both sources tell all they know."""
+        self.resync_stations()
+        self.kernel.resync()
+
+    def resync_stations(self) -> None:
+        """hostapd's source reconnects and lists its stations."""
+        stations = tuple(Station(mac, link) for mac, link in self.associated.items())
+        self.emit(events.StationsResynced(frozenset(self.links), stations))
+
+    def restart_hostapd(self) -> None:
+        """hostapd starts anew, without any station; those that were here must associate again."""
+        for mac in list(self.associated):
+            self._forget_station(mac)
+            station = self.world.stations.get(mac)
+            if station is not None and station.access_point is self:
+                station.access_point = None
+        self.resync_stations()
+
+    # -- stations ---------------------------------------------------------------------------------------------------
+
+    def connected(self, mac: Mac, link: str) -> None:
+        """A station has associated and passed the 4-way handshake."""
+        former = self.associated.get(mac)
+        if former is not None:
+            self.emit(events.StationLeft(Station(mac, former), is_reauthenticating=True))
+        self._forget_station(mac)
+        self.associated[mac] = link
+        self.emit(events.StationConnected(Station(mac, link)))
+
+    def left(self, mac: Mac) -> None:
+        """hostapd drops a station: it said good-bye, or was inactive too long."""
+        link = self.associated.get(mac)
+        if link is not None:
+            self._forget_station(mac)
+            self.emit(events.StationLeft(Station(mac, link)))
+
+    def ghosted(self, mac: Mac) -> None:
+        """The station has gone without a word; hostapd finds out late."""
+        self._inactivity[mac] = self.world.clock.after(INACTIVITY_S, lambda: self.left(mac))
+
+    def _forget_station(self, mac: Mac) -> None:
+        self.associated.pop(mac, None)
+        timer = self._inactivity.pop(mac, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _deauthenticated(self, mac: Mac, link: str) -> None:
+        if self.associated.get(mac) == link:
+            self.left(mac)
+            station = self.world.stations.get(mac)
+            if station is not None and station.access_point is self:
+                # It notices with its next frame, is told that it is not associated, and comes back.
+                station.disturbed += 1
+                station.access_point = None
+                self.world.clock.after(1.0, lambda: station.come_back(self))
+
+    def _answers(self, link: str, address: Address, mac: Mac) -> bool:
+        station = self.world.stations.get(mac)
+        return (
+            station is not None
+            and station.access_point is self
+            and station.link == link
+            and self.world.clock.now >= station.asleep_until
+            and address in station.addresses
+        )
+
+
+@attrs.define(eq=False)
+class RoamingStation:
+    """A client: one MAC, its addresses, and where it is."""
+
+    world: World
+    mac: Mac
+    addresses: tuple[Address, ...]
+    access_point: AccessPoint | None = None
+    link: str = LINK
+    asleep_until: Instant = 0.0
+    disturbed: int = 0
+    """How often it was deauthenticated although it was there."""
+
+    def roam(self, target: AccessPoint, link: str | None = None, says_goodbye: bool = False) -> None:
+        """Associate with `target`; the old access point is told only by one that says good-bye."""
+        former = self.access_point
+        self.asleep_until = 0.0
+        if former is not None and former is not target:
+            if says_goodbye:
+                former.left(self.mac)
+            else:
+                former.ghosted(self.mac)
+        self.access_point = target
+        self.link = link or target.links[0]
+        target.connected(self.mac, self.link)
+
+    def come_back(self, target: AccessPoint) -> None:
+        """Associate again with the access point that dropped it, unless it has gone elsewhere meanwhile."""
+        if self.access_point is None:
+            self.roam(target)
+
+    def speak(self, addresses: Iterable[Address] | None = None) -> None:
+        """Send neighbour solicitations from each address, as at DHCP or address lifetime events and after a roam."""
+        if self.access_point is not None:
+            for address in self.addresses if addresses is None else addresses:
+                self.access_point.kernel.solicited(self.link, address, self.mac)
+
+    def send_data(self) -> None:
+        """Send a packet from each address, with a cached gateway: no neighbour discovery; seen only while watched."""
+        here = self.access_point
+        if here is not None and here.watching.get(self.mac) == self.link:
+            for address in self.addresses:
+                here.emit(events.AddressSeen(self.link, self.mac, address))
+
+    def sleep(self, duration: Seconds) -> None:
+        """Answer nothing for a while; stays associated."""
+        self.asleep_until = self.world.clock.now + duration
+
+    def vanish(self) -> None:
+        """Out of range, without a word."""
+        if self.access_point is not None:
+            self.access_point.ghosted(self.mac)
+            self.access_point = None
+
+
+class World:
+    """All of it. `log` takes one line per event and effect, for reading a failure."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        policy: Policy | None = None,
+        prefixes: Sequence[Prefix] = (ROAMING_PREFIX,),
+        is_recording: bool = False,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.clock = VirtualClock()
+        self.policy = policy or Policy()
+        self.prefixes = tuple(prefixes)
+        self.network = Network(self.clock, self.random)
+        self.access_points: list[AccessPoint] = []
+        self.stations: dict[Mac, RoamingStation] = {}
+        self.is_recording = is_recording
+        self.log = log
+        self._numbers = itertools.count(1)
+
+    def access_point(self, name: str, links: Sequence[str] = (LINK,), policy: Policy | None = None) -> AccessPoint:
+        """Make an access point and start it."""
+        peer = IPv6Address(0xFD4400000000000A << 64 | len(self.access_points) + 1)
+        made = AccessPoint(self, name, peer, links, policy or self.policy)
+        self.access_points.append(made)
+        self.network.attach(made)
+        made.start()
+        return made
+
+    def station(self, addresses: Sequence[str | Address] = (), count: int = 1) -> RoamingStation:
+        """Make a station with these addresses, or with `count` addresses of its own in the first roaming prefix."""
+        number = next(self._numbers)
+        mac = Mac("02:00:5e:44:" + f"{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}")
+        own = tuple(ip_address(address) for address in addresses) or tuple(
+            self.prefixes[0][number << 8 | index] for index in range(1, count + 1)
+        )
+        made = RoamingStation(self, mac, own)
+        self.stations[mac] = made
+        return made
+
+    def run(self, duration: Seconds) -> None:
+        """Let time pass."""
+        self.clock.run(duration)
+
+    def announcers(self, address: Address) -> list[AccessPoint]:
+        """The running access points that want a route for `address` now."""
+        return [one for one in self.access_points if one.is_running and address in one.engine.wanted]
+
+    def holders(self, mac: Mac) -> set[PeerId | None]:
+        """Who the access points that know the host believe holds it; one element when they agree."""
+        known = [one.engine.hosts.get(mac) for one in self.access_points if one.is_running]
+        return {host.holder for host in known if host is not None}
+
+    def cut(self, one: AccessPoint, other: AccessPoint) -> None:
+        """Nothing passes between the two; their sessions are lost after 35 s."""
+        pair = frozenset((one.peer, other.peer))
+        self.network.cut.add(pair)
+        self.clock.after(35.0, lambda: self._lose_session(pair, one, other))
+
+    def mend(self, one: AccessPoint, other: AccessPoint) -> None:
+        """Messages pass again, and the session is set up anew."""
+        self.network.cut.discard(frozenset((one.peer, other.peer)))
+        one.emit(events.PeerJoined(other.peer))
+        other.emit(events.PeerJoined(one.peer))
+
+    def _lose_session(self, pair: frozenset[PeerId], one: AccessPoint, other: AccessPoint) -> None:
+        if pair in self.network.cut:
+            one.emit(events.PeerLost(other.peer))
+            other.emit(events.PeerLost(one.peer))
