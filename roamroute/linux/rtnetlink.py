@@ -99,13 +99,20 @@ class Requests:
             self._carry_out(bodies[base : base + _BATCH], base, refusals)
         return refusals
 
-    def dump(self, kind: int, body: bytes) -> list[Message]:
+    def dump(self, kind: int, body: bytes, *, none_if: int | None = None) -> list[Message]:
         """All objects that the kernel holds, consistently: a dump that was overtaken by a change is repeated.
+
+        `none_if`: the errno that means "there are none" (ENOENT for a table that has not been made yet).
 
         Raises: KernelRefused.
         """
         for attempt in range(_DUMP_ATTEMPTS):
-            messages, is_torn = self._dump(kind, body)
+            try:
+                messages, is_torn = self._dump(kind, body)
+            except KernelRefused as error:
+                if error.errno == none_if:
+                    return []
+                raise
             # A table that changes all the time is never dumped untorn; the notifications that follow mend the rest.
             if not is_torn or attempt == _DUMP_ATTEMPTS - 1:
                 return messages

@@ -45,6 +45,7 @@ RTM_NEWNEIGH = 28
 RTM_DELNEIGH = 29
 RTM_GETNEIGH = 30
 RTN_UNICAST = 1
+RTN_UNREACHABLE = 7
 RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
 RT_TABLE_COMPAT = 252
@@ -326,6 +327,15 @@ def host_route_body(address: Address, index: int, *, protocol: int, metric: int,
             *(AF_INET, 32, 0, 0, short_table, protocol, RT_SCOPE_LINK, RTN_UNICAST, 0),
             *(8, _RTA_DST, address.packed, 8, _RTA_OIF, index, 8, _RTA_PRIORITY, metric),
         )
+    return body if table < 256 else body + attribute(_RTA_TABLE, _U32.pack(table))
+
+
+def unreachable_route_body(address: Address, *, protocol: int, metric: int, table: int) -> bytes:
+    """The body of a message about a host route that answers "unreachable"; it needs no link."""
+    family, length = (AF_INET6, 128) if address.version == 6 else (AF_INET, 32)
+    short_table = table if table < 256 else RT_TABLE_COMPAT
+    body = _ROUTE.pack(family, length, 0, 0, short_table, protocol, RT_SCOPE_UNIVERSE, RTN_UNREACHABLE, 0)
+    body += attribute(_RTA_DST, address.packed) + attribute(_RTA_PRIORITY, _U32.pack(metric))
     return body if table < 256 else body + attribute(_RTA_TABLE, _U32.pack(table))
 
 

@@ -1,0 +1,79 @@
+"""Route messages in portions that a listening routing daemon can take.
+
+Every change of ours is a netlink message to it. A socket buffer of the default size (212,992 bytes) holds some 270 of
+them (Linux 6.18), and babeld to 1.14 asks for no larger one and does not notice a loss before its next full look, which
+may be 300 s away. The first portion goes out at once, so a roam never waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from roamroute.linux.kick import Timer
+from roamroute.linux.steps import Step
+from roamroute.values import Instant, Seconds
+
+PORTION = 200
+"""Messages in one pause; a kick of 110 changes fits in beside a roam of 16 addresses."""
+PAUSE_S: Seconds = 0.01
+"""5,000 routes at a start take 0.25 s so."""
+
+
+class Pacer:
+    """Sends steps in their order, at most `PORTION` in `PAUSE_S`."""
+
+    def __init__(
+        self,
+        send: Callable[[list[Step]], None],
+        later: Callable[[Seconds, Callable[[], None]], Timer | None],
+        clock: Callable[[], Instant],
+    ) -> None:
+        self._send = send
+        self._later = later
+        self._clock = clock
+        self._waiting: deque[Step] = deque()
+        self._timer: Timer | None = None
+        self._window_until = float("-inf")
+        self._room = PORTION
+
+    def send(self, steps: list[Step], *, is_paced: bool) -> None:
+        """Send now what has room, the rest later, in order. Without `is_paced`, or a loop, all is sent now."""
+        if not is_paced:
+            self.flush()
+            if steps:
+                self._send(steps)
+            return
+        self._waiting.extend(steps)
+        if self._timer is None:
+            self._pump()
+
+    def discard(self) -> None:
+        """Forget what waits; for one who is about to look at what is there."""
+        self._waiting.clear()
+        self.flush()
+
+    def flush(self) -> None:
+        """Send all that waits, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._send(waiting)
+
+    def _pump(self) -> None:
+        self._timer = None
+        now = self._clock()
+        if now >= self._window_until:
+            self._window_until = now + PAUSE_S
+            self._room = PORTION
+        portion = [self._waiting.popleft() for _ in range(min(self._room, len(self._waiting)))]
+        self._room -= len(portion)
+        if portion:
+            self._send(portion)
+        if self._waiting:
+            self._timer = self._later(max(self._window_until - now, 0.001), self._pump)
+            if self._timer is None:
+                self.flush()

@@ -1,0 +1,261 @@
+"""From a change of what is wanted to the single route messages that bring it about, and what is believed installed.
+
+No socket, no clock: `KernelFib` sends the steps and tells what was refused. Our routes come in four forms:
+
+- *live*: unicast on the client's link, `protocol`, `metric`: what stations are reached by;
+- *parked*: unreachable, without a link, `withdrawing_protocol`, `parked_metric`: keeps a withdrawn address known to a
+  routing daemon that must poison it before it may forget it, and loses in the FIB against every other route;
+- *hidden*: `hidden_protocol`, for the moment before a deletion, so that a daemon which filters by protocol sees a route
+  change and no deletion;
+- *reserved*: as parked, but for the addresses of a kick, which lie outside the roaming prefixes.
+
+The order of the steps of one route matters: the first one never takes an address away that is kept in another form.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from roamroute.export import FibNeeds, KernelNumbers
+from roamroute.values import Address, HostRoute, Instant, Prefix
+from roamroute.wire import netlink
+
+_ADD = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+_PUT = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
+_CHANGE = netlink.NLM_F_REPLACE
+"""Replaces what is there with the same metric, makes nothing."""
+
+
+class Action(enum.Enum):
+    """What a step does, for reading the kernel's refusal."""
+
+    ANNOUNCE = "announce"
+    MOVE = "move"
+    PARK = "park"
+    HIDE = "hide"
+    DELETE = "delete"
+    KICK = "kick"
+
+
+@attrs.frozen
+class Step:
+    """One route message; `kind` and `flags` are netlink's. `link` is None for an unreachable route."""
+
+    action: Action
+    address: Address
+    link: str | None
+    kind: int
+    flags: int
+    protocol: int
+    metric: int
+
+
+@attrs.frozen
+class Parked:
+    """A withdrawn route, and since when it is parked. After a restart its link is not known: ""."""
+
+    route: HostRoute
+    since: Instant
+
+
+@attrs.frozen
+class Found:
+    """One of our routes as the kernel dumps it; `link` is None for an unreachable one."""
+
+    address: Address
+    link: str | None
+    protocol: int
+    metric: int
+
+
+class Belief:
+    """What we believe to be in the kernel, and the steps from there."""
+
+    def __init__(self, numbers: KernelNumbers, prefixes: Sequence[Prefix]) -> None:
+        self._numbers = numbers
+        self._prefixes = tuple(prefixes)
+        self.installed: dict[Address, HostRoute] = {}
+        self.parked: dict[Address, Parked] = {}
+        """In the order of parking: the first is the oldest."""
+        self.reserved: dict[Address, int] = {}
+        """The reserved routes that are there, and with which protocol number."""
+        self._dropped: dict[Address, HostRoute] = {}
+        """Live routes that vanished without us (with their link, say): a withdrawal has to park them all the same."""
+
+    def announce(self, routes: Iterable[HostRoute]) -> list[Step]:
+        """The steps that install `routes`; those that are installed already need none."""
+        steps: list[Step] = []
+        for route in routes:
+            address = route.address
+            here = self.installed.get(address)
+            if here == route:
+                continue
+            if here is None:
+                steps.append(self._live(Action.ANNOUNCE, route, _ADD))
+            else:  # another link: the metric is the same, so replacing leaves no gap
+                steps.append(self._live(Action.MOVE, route, _PUT))
+            self.installed[address] = route
+            self._dropped.pop(address, None)
+            steps += self.unpark((address,))
+        return steps
+
+    def withdraw(self, routes: Iterable[HostRoute], needs: FibNeeds, now: Instant) -> list[Step]:
+        """The steps that withdraw `routes`: delete them, or park them where the daemon needs that."""
+        steps: list[Step] = []
+        for route in routes:
+            address = route.address
+            here = self.installed.pop(address, None)
+            vanished = self._dropped.pop(address, None)
+            if needs.parks and (here or vanished) and address not in self.parked:
+                steps.append(self._unreachable(Action.PARK, address, _PUT, self._numbers.withdrawing_protocol))
+                self.parked[address] = Parked(route, now)
+            if here is None:
+                continue
+            if needs.parks:
+                hidden, metric = self._numbers.hidden_protocol, self._numbers.metric
+                steps.append(Step(Action.HIDE, address, here.link, netlink.RTM_NEWROUTE, _CHANGE, hidden, metric))
+                steps.append(Step(Action.DELETE, address, here.link, netlink.RTM_DELROUTE, 0, hidden, metric))
+            else:
+                steps.append(self._delete_live(here))
+        return steps
+
+    def unpark(self, addresses: Iterable[Address]) -> list[Step]:
+        """The steps that remove the parked routes of addresses that are installed: hidden, then deleted."""
+        steps: list[Step] = []
+        hidden = self._numbers.hidden_protocol
+        for address in addresses:
+            if self.parked.pop(address, None) is not None:
+                steps.append(self._unreachable(Action.HIDE, address, _CHANGE, hidden))
+                steps.append(self._unreachable(Action.DELETE, address, 0, hidden))
+        return steps
+
+    def release(self, needs: FibNeeds, now: Instant, may_delete: Callable[[HostRoute], bool]) -> tuple[list[Step], int]:
+        """The steps that end the parking of what has been parked long enough.
+
+        Above `needs.parked_limit` the oldest quarter goes at once, whether or not the daemon agrees: one disturbance
+        for many withdrawals. Returns also how many went without its agreement.
+        """
+        going: list[Address] = []
+        for address, parked in self.parked.items():
+            if needs.parks and now - parked.since < needs.parked_for_s:
+                break  # in the order of parking: the rest is younger
+            if may_delete(parked.route):
+                going.append(address)
+        forced = 0
+        if len(self.parked) - len(going) > needs.parked_limit:
+            agreed = set(going)
+            oldest = [address for address in self.parked if address not in agreed]
+            oldest = oldest[: max(len(oldest) - needs.parked_limit, needs.parked_limit // 4)]
+            forced = sum(not may_delete(self.parked[address].route) for address in oldest)
+            going += oldest
+        for address in going:
+            del self.parked[address]
+        protocol = self._numbers.withdrawing_protocol
+        return [self._unreachable(Action.DELETE, address, 0, protocol) for address in going], forced
+
+    def reserve(self, addresses: Iterable[Address]) -> list[Step]:
+        """The steps that make those reserved routes that are missing."""
+        protocol = self._numbers.withdrawing_protocol
+        missing = [address for address in addresses if address not in self.reserved]
+        self.reserved.update((address, protocol) for address in missing)
+        return [self._unreachable(Action.KICK, address, _PUT, protocol) for address in missing]
+
+    def flip(self, addresses: Iterable[Address]) -> list[Step]:
+        """The steps that give each reserved route the other of the two protocol numbers."""
+        live, other = self._numbers.protocol, self._numbers.withdrawing_protocol
+        steps = []
+        for address in addresses:
+            protocol = live if self.reserved.get(address, other) == other else other
+            self.reserved[address] = protocol
+            steps.append(self._unreachable(Action.KICK, address, _PUT, protocol))
+        return steps
+
+    def unreserve(self, addresses: Iterable[Address]) -> list[Step]:
+        """The steps that delete reserved routes."""
+        present = [(address, self.reserved.pop(address)) for address in addresses if address in self.reserved]
+        return [self._unreachable(Action.DELETE, address, 0, protocol) for address, protocol in present]
+
+    def clear(self) -> list[Step]:
+        """The steps that remove everything of ours at once: live, parked and reserved."""
+        steps = [self._delete_live(route) for route in self.installed.values()]
+        protocol = self._numbers.withdrawing_protocol
+        steps += [self._unreachable(Action.DELETE, address, 0, protocol) for address in self.parked]
+        steps += self.unreserve(tuple(self.reserved))
+        self.installed.clear()
+        self.parked.clear()
+        self._dropped.clear()
+        return steps
+
+    def adopt(self, found: Iterable[Found], now: Instant) -> list[Step]:
+        """Believe what the kernel dumped; return the deletions of what fits no scheme of ours.
+
+        A hidden route, a second live one for an address or one with another metric is left over from a crash or from an
+        older configuration.
+        """
+        numbers = self._numbers
+        since = {address: parked.since for address, parked in self.parked.items()}
+        before = self.installed
+        self.installed, self.reserved = {}, {}
+        parked: dict[Address, Parked] = {}
+        extra: list[Step] = []
+        for each in found:
+            address = each.address
+            is_ours_now = each.protocol in (numbers.protocol, numbers.withdrawing_protocol)
+            if each.link is None and is_ours_now and each.metric == numbers.parked_metric:
+                if not any(address in prefix for prefix in self._prefixes):
+                    self.reserved[address] = each.protocol
+                    continue
+                if each.protocol == numbers.withdrawing_protocol and address not in parked:
+                    parked[address] = Parked(HostRoute(address, ""), since.get(address, now))
+                    continue
+            elif each.link is not None and each.protocol == numbers.protocol and each.metric == numbers.metric:
+                route, known = HostRoute(address, each.link), self.installed.get(address)
+                if known is None or before.get(address) == route:
+                    self.installed[address] = route
+                    if known is not None:
+                        extra.append(self._delete_live(known))
+                    continue
+            extra.append(Step(Action.DELETE, address, each.link, netlink.RTM_DELROUTE, 0, each.protocol, each.metric))
+        self.parked = dict(sorted(parked.items(), key=lambda item: item[1].since))
+        self._dropped |= {address: route for address, route in before.items() if address not in self.installed}
+        return extra
+
+    def undo(self, step: Step) -> None:
+        """The kernel refused `step`: do not believe in its effect."""
+        match step.action:
+            case Action.ANNOUNCE | Action.MOVE:
+                here = self.installed.get(step.address)
+                if here is not None and here.link == step.link:
+                    del self.installed[step.address]
+            case Action.PARK:
+                self.parked.pop(step.address, None)
+            case Action.KICK:
+                self.reserved.pop(step.address, None)
+            case Action.HIDE | Action.DELETE:
+                pass  # it was gone already
+
+    def drop(self, address: Address) -> None:
+        """Somebody else deleted the live route of `address`."""
+        route = self.installed.pop(address, None)
+        if route is not None:
+            self._dropped[address] = route
+
+    def drop_link(self, link: str) -> None:
+        """The interface went: the kernel has deleted its routes (those of IPv4 without saying so)."""
+        for address in [address for address, route in self.installed.items() if route.link == link]:
+            self.drop(address)
+
+    def _live(self, action: Action, route: HostRoute, flags: int) -> Step:
+        protocol, metric = self._numbers.protocol, self._numbers.metric
+        return Step(action, route.address, route.link, netlink.RTM_NEWROUTE, flags, protocol, metric)
+
+    def _delete_live(self, route: HostRoute) -> Step:
+        protocol, metric = self._numbers.protocol, self._numbers.metric
+        return Step(Action.DELETE, route.address, route.link, netlink.RTM_DELROUTE, 0, protocol, metric)
+
+    def _unreachable(self, action: Action, address: Address, flags: int, protocol: int) -> Step:
+        kind = netlink.RTM_DELROUTE if action is Action.DELETE else netlink.RTM_NEWROUTE
+        return Step(action, address, None, kind, flags, protocol, self._numbers.parked_metric)
