@@ -21,7 +21,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -110,6 +110,7 @@ class Sandbox:
         self._namespaces: list[Namespace] = []
         self._processes: list[Process] = []
         self._lock: IO[str] | None = None
+        self._closers: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
         require_root_and_programs(self._programs)
@@ -128,6 +129,9 @@ class Sandbox:
     def close(self) -> None:
         """Stop every process, remove every namespace and the directory. Idempotent; signals wait until it is done."""
         with _signals_held():
+            for closer in reversed(self._closers):
+                closer()
+            self._closers.clear()
             stop_processes(self._processes)
             self._processes.clear()
             _delete_namespaces(sorted(namespace.name for namespace in self._namespaces))
@@ -136,6 +140,10 @@ class Sandbox:
                 shutil.rmtree(self.directory, ignore_errors=True)
                 self._lock.close()
                 self._lock = None
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Call `closer` when the sandbox ends, before processes are stopped: for sockets; it must not raise."""
+        self._closers.append(closer)
 
     def namespaces(self, labels: Sequence[str]) -> list[Namespace]:
         """Make namespaces with their loopback up; all at once, which is quicker than one by one."""

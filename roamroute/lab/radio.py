@@ -198,6 +198,7 @@ class Interfaces:
 
     def __init__(self, namespace: Namespace) -> None:
         self._socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        namespace.sandbox.on_close(self._socket.close)
 
     def set_up(self, link: str, is_up: bool) -> None:
         flags = self._flags(link)

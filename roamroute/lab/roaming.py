@@ -41,6 +41,7 @@ class RoamrouteDaemon:
         path.unlink(missing_ok=True)
         self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notifications.bind(str(path))
+        self.access_point.namespace.sandbox.on_close(self._notifications.close)
         self.process = self.access_point.namespace.start(
             *self._command,
             "-c",

@@ -20,8 +20,8 @@ from roamroute.lab import download, prober
 from roamroute.lab.namespaces import Namespace, Process, Sandbox
 from roamroute.lab.waiting import NotReached, wait_until
 
-PROBE_PORT = 4544
-DOWNLOAD_PORT = 4545
+PROBE_PORT = 4600
+DOWNLOAD_PORT = 4601
 DOWNLOAD_END_LIMIT_S = 60.0
 
 

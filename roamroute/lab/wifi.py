@@ -120,6 +120,7 @@ class AccessPointDaemon:
         self.process: Process | None = None
         self._requests: ControlSocket | None = None
         self._events: ControlSocket | None = None
+        namespace.sandbox.on_close(self._close_sockets)
 
     def start(self) -> None:
         """Start hostapd; use `wait_ready` after it. Also restarts one that was killed."""
@@ -219,6 +220,7 @@ class Supplicant:
         self.link = link
         self._directory = namespace.sandbox.subdirectory(f"{namespace.label}/wifi")
         self._requests: ControlSocket | None = None
+        namespace.sandbox.on_close(self._close)
 
     def start(self) -> None:
         configuration = self._directory / "wpa_supplicant.conf"
@@ -239,7 +241,13 @@ class Supplicant:
             raise DaemonGone(f"wpa_supplicant of {self.namespace.label} has not been started")
         self._requests.order(command)
 
+    def _close(self) -> None:
+        if self._requests is not None:
+            self._requests.close()
+            self._requests = None
+
     def _connects(self) -> bool:
+        self._close()
         try:
             self._requests = ControlSocket(self._directory / "wpa" / self.link, self._directory / "requests")
             answer = self._requests.request("STATUS")
