@@ -80,7 +80,8 @@ _TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: without NLA_F_NESTED and NLA_F_NET_BYTEORD
 
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER = 1, 2, 9
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_KIND = 1, 3, 10, 18, 1
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 10, 18
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_BR_MCAST_SNOOPING = 1, 2, 23
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
 
@@ -132,6 +133,8 @@ class LinkEntry(NamedTuple):
     mac: Mac | None
     master: int | None
     kind: str
+    has_snooping: bool | None = None
+    """Multicast snooping, of a bridge."""
 
 
 class AddressEntry(NamedTuple):
@@ -239,7 +242,7 @@ def decode_link(message: Message) -> LinkEntry:
     if message.end - message.start < 16:
         raise MalformedInput("netlink: link message too short")
     family, _, index, flags, _ = _LINK.unpack_from(data, message.start)
-    name, mac, master, kind = "", None, None, ""
+    name, mac, master, kind, has_snooping = "", None, None, "", None
     for attribute, offset, length in _attributes(data, message.start + 16, message.end):
         if attribute == _IFLA_ADDRESS and length == 10:
             mac = Mac(data[offset + 4 : offset + 10].hex(":"))
@@ -251,7 +254,9 @@ def decode_link(message: Message) -> LinkEntry:
             for inner, at, size in _attributes(data, offset + 4, offset + length):
                 if inner == _IFLA_INFO_KIND:
                     kind = _text(data[at + 4 : at + size])
-    return LinkEntry(family, index, flags, name, mac, master, kind)
+                elif inner == _IFLA_INFO_DATA and kind == "bridge":  # the kernel puts the kind first
+                    has_snooping = _bridge_snooping(data, at + 4, at + size)
+    return LinkEntry(family, index, flags, name, mac, master, kind, has_snooping)
 
 
 def decode_address(message: Message) -> AddressEntry | None:
@@ -363,6 +368,13 @@ def attribute(kind: int, payload: bytes) -> bytes:
 def join(messages: Iterable[bytes]) -> bytes:
     """Many messages for one send."""
     return b"".join(messages)
+
+
+def _bridge_snooping(data: bytes, offset: int, end: int) -> bool | None:
+    for attribute, at, size in _attributes(data, offset, end):
+        if attribute == _IFLA_BR_MCAST_SNOOPING and size >= 5:
+            return data[at + 4] != 0
+    return None
 
 
 def _attributes(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
