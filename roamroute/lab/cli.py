@@ -6,6 +6,7 @@ import argparse
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -105,26 +106,32 @@ def options_from(arguments: argparse.Namespace) -> LabOptions:
     )
 
 
-def main(arguments: argparse.Namespace) -> int:
-    """Run the lab and print its report. 0: every roam came back, and every download was right; 1: not so, or no lab."""
+def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
+    """Run the lab and print its report. 0: every roam came back, and every download was right; 1: not so, or no lab.
+
+    `arguments` are the words after the program's name. Ends the process with 2 for a wrong option.
+    """
     from rich.console import Console
 
     from roamroute.lab import run_lab
 
+    parser = argparse.ArgumentParser(prog=program)
+    add_arguments(parser)
+    chosen = parser.parse_args(arguments)
     errors = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:
-        options = options_from(arguments)
-        report = run_lab(options, progress=lambda line: None if arguments.quiet else errors.print(line, style="dim"))
+        options = options_from(chosen)
+        report = run_lab(options, progress=lambda line: None if chosen.quiet else errors.print(line, style="dim"))
     except ConfigError as error:
-        errors.print(f"roamroute lab: {error}", style="red", markup=False, highlight=False)
+        errors.print(f"{program}: {error}", style="red", markup=False, highlight=False)
         return 2
     except RoamrouteError as error:
-        errors.print(f"roamroute lab: {error}", style="red", markup=False, highlight=False)
+        errors.print(f"{program}: {error}", style="red", markup=False, highlight=False)
         return 1
     except KeyboardInterrupt:
-        errors.print("roamroute lab: interrupted; everything has been removed", style="red")
+        errors.print(f"{program}: interrupted; everything has been removed", style="red")
         return 1
     report.print(Console(width=None if sys.stdout.isatty() else 140))
     if options.json_file is not None:

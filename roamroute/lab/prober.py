@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from roamroute.lab.namespaces import entered_namespace
+from roamroute.lab.stamps import receive_stamped, stamp_arrivals
 
 RECORD = struct.Struct("<IIqq")
 """Flow, sequence number, sent and received in nanoseconds; written to the log, and sent without its last field."""
 PACKET = struct.Struct("<IIq")
-SO_TIMESTAMPNS = 35  # asm-generic/socket.h; missing in Python's socket module
-TIMESPEC = struct.Struct("qq")
 PACKETS_PER_TURN = 64
 
 
@@ -110,7 +109,7 @@ def _receiver(netns: Path, port: int) -> socket.socket:
     with entered_namespace(netns):
         receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    stamp_arrivals(receiver)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     receiver.setblocking(False)
     receiver.bind(("::", port))
@@ -121,21 +120,11 @@ def _received(receiver: socket.socket) -> Iterator[bytes]:
     """The records of the packets that wait, at most `PACKETS_PER_TURN`."""
     for _ in range(PACKETS_PER_TURN):
         try:
-            packet, ancillary, _, _ = receiver.recvmsg(2048, 256)
+            packet, arrived_ns = receive_stamped(receiver, 2048)
         except (BlockingIOError, ConnectionError):
             return
         if len(packet) == PACKET.size:
-            yield RECORD.pack(*PACKET.unpack(packet), _arrival_ns(ancillary))
-
-
-def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """The kernel's time stamp, brought from CLOCK_REALTIME to CLOCK_MONOTONIC."""
-    now_ns, real_ns = time.monotonic_ns(), time.time_ns()
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
-            seconds, nanoseconds = TIMESPEC.unpack(data)
-            return now_ns - max(0, real_ns - int(seconds * 1_000_000_000 + nanoseconds))
-    return now_ns
+            yield RECORD.pack(*PACKET.unpack(packet), arrived_ns)
 
 
 if __name__ == "__main__":

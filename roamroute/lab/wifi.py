@@ -20,6 +20,7 @@ import attrs
 from roamroute.errors import DaemonGone, DaemonRefused
 from roamroute.lab.addresses import CLIENT_LINK
 from roamroute.lab.namespaces import Namespace, Process
+from roamroute.lab.stamps import receive_stamped, stamp_arrivals
 from roamroute.lab.waiting import NotReached, wait_until
 
 START_LIMIT_S = 10.0
@@ -60,6 +61,7 @@ class ControlSocket:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(own_path))
         self.socket.settimeout(REPLY_LIMIT_S)
+        stamp_arrivals(self.socket)
         self._path = path
         try:
             self.socket.connect(str(path))
@@ -85,11 +87,12 @@ class ControlSocket:
         if (answer := self.request(command)) != "OK":
             raise DaemonRefused(f"{self._path} refused {command!r}: {answer}")
 
-    def drain(self) -> list[str]:
-        """The events that have arrived, without waiting."""
+    def drain(self) -> list[tuple[float, str]]:
+        """The events that have arrived and when (CLOCK_MONOTONIC, in seconds), without waiting."""
         events = []
         while select.select([self.socket], [], [], 0)[0]:
-            events.append(self.socket.recv(65536).decode(errors="replace"))
+            event, arrived_ns = receive_stamped(self.socket, 65536)
+            events.append((arrived_ns / 1e9, event.decode(errors="replace")))
         return events
 
     def close(self) -> None:
@@ -159,24 +162,19 @@ class AccessPointDaemon:
         return tuple(found)
 
     def events(self) -> list[StationEvent]:
-        """Station events since the last call, stamped now: call it as soon as `event_socket` is readable."""
-        now = time.monotonic()
+        """Station events since the last call."""
         found = []
-        for line in self._connected(self._events).drain():
+        for arrived_at, line in self._connected(self._events).drain():
             kind, _, rest = line.partition(">")[2].partition(" ")
             if kind in ("AP-STA-CONNECTED", "AP-STA-DISCONNECTED"):
-                found.append(StationEvent(now, kind, rest.split()[0]))
+                found.append(StationEvent(arrived_at, kind, rest.split()[0]))
         return found
-
-    @property
-    def event_socket(self) -> socket.socket:
-        return self._connected(self._events).socket
 
     def wait_connected(self, mac: str, limit_s: float) -> float:
         """Wait for AP-STA-CONNECTED and return when it was received (CLOCK_MONOTONIC). Raises: NotReached."""
         deadline = time.monotonic() + limit_s
         while (left := deadline - time.monotonic()) > 0:
-            select.select([self.event_socket], [], [], left)
+            select.select([self._connected(self._events).socket], [], [], left)
             for event in self.events():
                 if event.kind == "AP-STA-CONNECTED" and event.mac == mac:
                     return event.at
