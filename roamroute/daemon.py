@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roamroute import events
 from roamroute.admission import Admission
@@ -39,13 +39,16 @@ from roamroute.effects import (
 from roamroute.engine import Engine
 from roamroute.errors import KernelRefused, RoamrouteError
 from roamroute.export import Exporter, ExporterContext, ExporterSpec
-from roamroute.hostapd import HostapdSource, roaming_link_of
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.foreign import ForeignRoutes
 from roamroute.linux.neighbours import NeighbourSource
 from roamroute.linux.packets import PacketSource
 from roamroute.logs import RepeatedWarnings, is_logged, line_of, log
 from roamroute.values import Address, Instant, PeerId, Seconds
+
+if TYPE_CHECKING:
+    from roamroute.hostapd import HostapdSource
+    from roamroute.peers import PeerChannel
 
 _PUBLISH_LIMIT_S: Seconds = 10.0  # an exporter that takes longer is told everything again
 _PUBLISH_PAUSE_S: Seconds = 1.0  # before a failed publication is tried again, doubled up to 30 s
@@ -90,14 +93,7 @@ class Daemon:
             roaming.interfaces, self.take, log, is_following_bridge=config.stations.source == "none"
         )
         self.packets = PacketSource(roaming.interfaces, roaming.prefixes, self.take, log)
-        self.hostapd: HostapdSource | None = None
-        if config.stations.source == "hostapd":
-            self.hostapd = HostapdSource(
-                Path(config.stations.hostapd_dir),
-                roaming_link_of(roaming.interfaces),
-                lambda event: self.take([event]),
-                log,
-            )
+        self.hostapd = _follow_hostapd(config, lambda event: self.take([event]))
         self.peers = _open_channel(config, lambda event: self.take([event]))
         self._own = events.OwnAddressesChanged(frozenset(), frozenset())
         self._discovered: set[PeerId] = set()
@@ -388,7 +384,15 @@ class Daemon:
             self.peers.close()
 
 
-def _open_channel(config: Config, emit: Callable[[events.Event], None]) -> Any:
+def _follow_hostapd(config: Config, emit: Callable[[events.Event], None]) -> HostapdSource | None:
+    if config.stations.source != "hostapd":
+        return None
+    from roamroute.hostapd import HostapdSource, roaming_link_of
+
+    return HostapdSource(Path(config.stations.hostapd_dir), roaming_link_of(config.roaming.interfaces), emit, log)
+
+
+def _open_channel(config: Config, emit: Callable[[events.Event], None]) -> PeerChannel | None:
     if config.peers is None:
         return None
     from roamroute.peers import PeerChannel, read_key  # PyNaCl: only who has peers pays

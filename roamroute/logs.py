@@ -28,7 +28,8 @@ _FLATTENED = frozenset({"neighbour", "station", "route", "claim", "answer"})
 def configure(level: str) -> None:
     """Log to stderr. systemd adds the time, so we do not when it runs us (JOURNAL_STREAM is its sign)."""
     form = "%(levelname)s %(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=_LEVELS[level], format=form)
+    logging.basicConfig(format=form)
+    LOGGER.setLevel(_LEVELS[level])
 
 
 def log(level: str, line: str) -> None:

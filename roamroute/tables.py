@@ -11,7 +11,7 @@ from rich.table import Table
 
 def print_status(status: Mapping[str, Any]) -> None:
     """Print the answer to `status` as tables."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     routes, exporter = status["routes"], status["exporter"]
     state = "drained" if status["is_drained"] else "in sync" if status["is_synced"] else "starting"
     console.print(f"roamroute {status['version']}, {state}, up {_duration(status['uptime_s'])}")
@@ -56,13 +56,20 @@ def _print_peers(console: Console, peers: Mapping[str, Any] | None) -> None:
     if peers is None:
         console.print("\nno peers are configured")
         return
-    table = Table("peer", "state", "since", "round trip", "restarts", box=None, pad_edge=False)
+    table = _table("peer", "state", "since", "round trip", "restarts")
     for peer in peers["peers"]:
         rtt = "-" if peer["rtt_ms"] is None else f"{peer['rtt_ms']:.1f} ms"
         state = "up" if peer["is_up"] else "down"
         table.add_row(peer["peer"], state, _duration(peer["since_s"]), rtt, str(peer["restarts"]))
     console.print()
     console.print(table)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True, overflow="fold")  # an address that is cut short is of no use
+    return table
 
 
 def _yes(value: bool | None) -> str:
