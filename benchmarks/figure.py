@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
 import attrs
+
+
+def _as_tuple(numbers: Iterable[float]) -> tuple[float, ...]:
+    return tuple(numbers)
 
 
 class Comparison(str, Enum):
@@ -39,7 +44,7 @@ class Figure:
     bar: float | None = None
     comparison: Comparison = attrs.field(default=Comparison.AT_MOST, converter=Comparison)
     note: str = ""
-    samples: tuple[float, ...] = attrs.field(default=(), converter=tuple, repr=False)
+    samples: tuple[float, ...] = attrs.field(default=(), converter=_as_tuple, repr=False)
 
     @property
     def verdict(self) -> Verdict:
