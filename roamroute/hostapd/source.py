@@ -75,6 +75,7 @@ class _Bss:
     returns: dict[Mac, asyncio.TimerHandle] = attrs.field(factory=dict)
     connection: ControlConnection | None = None
     is_listed: bool = False
+    is_ending: bool = False
     lost_at: Instant | None = None
     events: asyncio.Queue[HostapdEvent] = attrs.field(factory=lambda: asyncio.Queue(EVENTS_MAXIMUM))
 
@@ -196,7 +197,10 @@ class HostapdSource:
                 await self._handle_events(bss, connection, watcher)
         except (DaemonGone, MalformedInput) as error:
             if bss.is_listed or bss.lost_at is None:
-                self._log("warning", f"hostapd: lost {bss.name}: {error}; its stations are kept until it is back")
+                self._log("warning", f"hostapd: lost {bss.name}: {_ending(bss, error)}")
+            if bss.is_ending:  # hostapd drops every station before it says so
+                for address in tuple(bss.stations):
+                    self._set_disconnected(bss, address, has_left=True)
         finally:
             if bss.is_listed or bss.lost_at is None:
                 bss.lost_at = asyncio.get_running_loop().time()
@@ -205,13 +209,14 @@ class HostapdSource:
 
     def _connect(self, bss: _Bss) -> ControlConnection:
         events: asyncio.Queue[HostapdEvent] = asyncio.Queue(EVENTS_MAXIMUM)
-        bss.events = events
+        bss.events, bss.is_ending = events, False
 
         def take(event: HostapdEvent) -> None:
-            try:
-                events.put_nowait(event)
-            except asyncio.QueueFull:
+            bss.is_ending |= isinstance(event, Terminating)
+            if bss.is_ending or events.full():
                 connection.close()  # `_watch` finds it closed; the next connection lists all stations
+            else:
+                events.put_nowait(event)
 
         def refuse(reason: str) -> None:
             self._log("warning", f"hostapd: skipped an event of {bss.name}: {reason}")
@@ -221,7 +226,7 @@ class HostapdSource:
         return connection
 
     async def _watch(self, bss: _Bss, connection: ControlConnection) -> None:
-        """Return when hostapd is gone, hangs or has been replaced. Raises: DaemonGone, MalformedInput."""
+        """Return when hostapd is gone or has been replaced. Raises: DaemonGone when it hangs, MalformedInput."""
         loop = asyncio.get_running_loop()
         ping_at, audit_at = loop.time() + PING_S, loop.time() + AUDIT_S
         while connection.is_alive():
@@ -233,6 +238,7 @@ class HostapdSource:
             elif now >= ping_at:
                 ping_at = now + PING_S
                 await connection.request("PING")
+        connection.close()  # whoever waits for a reply now waits in vain
 
     async def _handle_events(self, bss: _Bss, connection: ControlConnection, watcher: asyncio.Task[None]) -> None:
         while True:
@@ -257,8 +263,8 @@ class HostapdSource:
                 if record is not None:
                     bss.logoffs[address] = record.logoffs
                 self._set_disconnected(bss, address, has_left)
-            case Disabled() | Terminating():
-                self._log("info", f"hostapd: {bss.name} says {type(event).__name__.lower()}")
+            case Disabled():
+                self._log("info", f"hostapd: {bss.name} was disabled")
             case _:
                 pass
 
@@ -367,6 +373,10 @@ async def _authorized_stations(connection: ControlConnection) -> list[StationRec
         if reply != "FAIL":  # FAIL: the station that we stood on has left, so the rest of the list is unknown
             return [record for record in records.values() if record.is_authorized]
     raise DaemonGone(f"hostapd's stations changed during each of {LISTING_ATTEMPTS} listings")
+
+
+def _ending(bss: _Bss, error: Exception) -> str:
+    return "hostapd has ended" if bss.is_ending else f"{error}; its stations are kept until it is back"
 
 
 def _is_socket(path: Path) -> bool:

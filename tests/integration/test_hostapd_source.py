@@ -218,6 +218,8 @@ def test_a_hostapd_that_is_killed_and_restarted_is_followed_again(cell: Cell) ->
             seen = follower.events.count(StationsResynced(frozenset({"br-w0"}), ()))
             cell.end_hostapd("w0", how)
             await follower.until(lambda: not follower.source.status()[0].is_connected, "its end is noticed")
+            # A crash tells nothing; an orderly end has dropped the station.
+            assert follower.events.count(StationLeft(station)) == (how is signal.SIGTERM)
             cell.start_hostapd("w0")
             await follower.saw(StationsResynced(frozenset({"br-w0"}), ()), seen + 1)
             connected = follower.events.count(StationConnected(station))
