@@ -1,0 +1,139 @@
+"""What `roamroute check` looks at in babeld: is it there, is it the right one, will it export our routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
+from roamroute.export import ExporterContext, Finding
+from roamroute.values import Seconds
+from roamroute_babeld.connection import Connection, connect
+from roamroute_babeld.exporter import FRAGMENT, GREETING_LIMIT_S, duplicates_remedy
+from roamroute_babeld.rules import Statements, statements_of
+from roamroute_babeld.session import Session, Stage
+from roamroute_babeld.settings import Settings
+from roamroute_babeld.tables import POISON
+from roamroute_babeld.version import Quirks, Version, quirks_of
+
+_LOADING_LIMIT_S: Seconds = 5.0
+_NEWEST_READ = Version(1, 14)
+
+
+async def check(settings: Settings, context: ExporterContext) -> Iterable[Finding]:
+    """Every finding about babeld, good and bad."""
+    try:
+        connection = await connect(settings)
+    except DaemonGone as error:
+        remedy = f"systemctl start babeld; local-path {settings.place} must stand in its configuration: {FRAGMENT}"
+        return [Finding("error", "babeld", str(error), remedy)]
+    try:
+        session = await _converse(connection)
+        process_id = connection.process_id
+    except (DaemonGone, DaemonRefused, MalformedInput) as error:
+        return [Finding("error", "babeld", str(error), "systemctl restart babeld")]
+    finally:
+        connection.close()
+    if session is None:
+        text = f"takes the connection at {settings.place} and says nothing: it has four clients already, or it hangs"
+        return [Finding("error", "babeld", text, "end another client of its socket (ss -xp, ss -tp name them)")]
+    statements = statements_of(process_id) if process_id is not None else None
+    return [
+        *_version(session),
+        *_rules(session, statements, context),
+        *_options(settings, session, statements, context),
+    ]
+
+
+async def _converse(connection: Connection) -> Session | None:
+    """Greet and load; None when babeld says nothing."""
+    session = Session()
+    while session.stage is not Stage.FOLLOWING:
+        limit_s = GREETING_LIMIT_S if session.stage is Stage.GREETING else _LOADING_LIMIT_S
+        data = await connection.read(limit_s)
+        if data is None and session.stage is Stage.GREETING:
+            return None
+        if data is None:
+            raise DaemonGone(f"babeld did not answer `monitor` within {limit_s:g} s")
+        to_send, _ = session.receive(data)
+        connection.write(to_send)
+    return session
+
+
+def _version(session: Session) -> Iterator[Finding]:
+    program, version = session.greeting.program, session.greeting.version
+    quirks = quirks_of(version)
+    if version is None:
+        yield Finding("warning", "babeld", f"{program!r} is no version known here", "see docs/howto-babeld.md")
+    elif quirks.text:
+        text = f"{program} {quirks.text}; roamroute parks withdrawn host routes instead (other routes of yours suffer)"
+        yield Finding("warning", "babeld", text, "see docs/babeld-facts.md")
+    elif version >= Version(_NEWEST_READ.major, _NEWEST_READ.minor + 1):
+        yield Finding("warning", "babeld", f"{program} is newer than what roamroute was tried with", "")
+    else:
+        yield Finding("ok", "babeld", program)
+
+
+def _rules(session: Session, statements: Statements | None, context: ExporterContext) -> Iterator[Finding]:
+    if statements is None or statements.unreadable:
+        why = "; ".join(statements.unreadable) if statements is not None else "no process to look at"
+        exported = sum(1 for (prefix, _), metric in session.tables.xroutes.items() if _is_ours(prefix, context))
+        if exported:
+            yield Finding("ok", "babeld rules", f"babeld exports {exported} of our host routes")
+        else:
+            text = f"cannot tell whether babeld exports our routes: its configuration cannot be seen ({why})"
+            yield Finding("unknown", "babeld rules", text, FRAGMENT)
+        return
+    numbers = context.kernel
+    for prefix in context.prefixes:
+        address = prefix.network_address + 2
+        subject = f"babeld rules for {prefix}"
+        faults = []
+        live = statements.decide(address, numbers.protocol)
+        if live is None:
+            faults.append(f"no redistribute rule matches proto {numbers.protocol}")
+        elif live.metric >= POISON:
+            faults.append(f'"{live.text}" ({live.where}) stands in front and denies proto {numbers.protocol}')
+        parked = statements.decide(address, numbers.withdrawing_protocol)
+        if live is not None and (parked is None or parked.metric != POISON):
+            seen = f'"{parked.text}" ({parked.where})' if parked is not None else "no rule"
+            faults.append(f"proto {numbers.withdrawing_protocol} must have metric {POISON}, but {seen} decides")
+        hidden = statements.decide(address, numbers.hidden_protocol)
+        if live is not None and hidden is not None and hidden.metric < 65535:
+            faults.append(f'proto {numbers.hidden_protocol} must be denied, "{hidden.text}" ({hidden.where}) decides')
+        for fault in faults:
+            yield Finding("error", subject, fault, FRAGMENT)
+        if not faults:
+            yield Finding("ok", subject, "our host routes are redistributed")
+
+
+def _is_ours(prefix: object, context: ExporterContext) -> bool:
+    from ipaddress import IPv4Network, IPv6Network
+
+    if not isinstance(prefix, IPv4Network | IPv6Network) or prefix.prefixlen != prefix.max_prefixlen:
+        return False
+    return any(ours.version == prefix.version and prefix.network_address in ours for ours in context.prefixes)
+
+
+def _options(
+    settings: Settings, session: Session, statements: Statements | None, context: ExporterContext
+) -> Iterator[Finding]:
+    quirks: Quirks = session.greeting.quirks
+    if statements is None:
+        return
+    if (statements.allow_duplicates or 0) <= POISON and settings.allow_duplicates is not True:
+        yield Finding(
+            "warning",
+            "babeld allow-duplicates",
+            "is not 65534: this access point keeps no poisoned route for a host that left, and one lost packet on the "
+            "air delays its move by up to 60 s",
+            duplicates_remedy(quirks),
+        )
+    has_ipv4 = any(prefix.version == 4 for prefix in context.prefixes)
+    if has_ipv4 and (statements.kernel_priority or 0) <= context.kernel.metric:
+        yield Finding(
+            "error",
+            "babeld kernel-priority",
+            f"is {statements.kernel_priority or 0}: babeld's IPv4 routes are better than ours (metric "
+            f"{context.kernel.metric}), and a host that comes back is sent into the mesh",
+            f"kernel-priority 1024: {FRAGMENT}",
+        )
