@@ -73,6 +73,9 @@ class KernelFib:
         self._repeats = Repeats(context.log, clock=clock)
         self._wanted: dict[Address, HostRoute] = {}
         self._refused: dict[Address, str] = {}
+        self._is_whole = False
+        """Whether `_wanted` is all that is wanted: not before the first `apply_all`. Until then routes of an earlier
+        run are left alone."""
         self._belief = Belief(context.kernel, context.prefixes)
         self._kicker = Kicker(self._belief, self._send, self._call_later, clock)
         self._pacer = Pacer(self._send_now, self._call_later, clock)
@@ -117,6 +120,7 @@ class KernelFib:
 
     def apply_all(self, wanted: Sequence[HostRoute]) -> None:
         """Make `wanted` the whole truth, now and synchronously: dump ours, send the difference. Never raises."""
+        self._is_whole = True
         self._wanted = {route.address: route for route in wanted}
         self._refused = {address: why for address, why in self._refused.items() if address in self._wanted}
         self._reconcile()
@@ -207,12 +211,15 @@ class KernelFib:
             return
         needs = self._needs()
         wanted = self._wanted if needs.installs else {}
+        here = self._belief.installed
+        self._refused = {at: why for at, why in self._refused.items() if here.get(at) != wanted.get(at)}
         delta = difference(self._belief.installed, wanted)
         # What stands where ours must go is deleted first, the rest only when ours are there.
         steps = [step for step in extra if step.metric == self._numbers.metric]
         steps += self._belief.announce(delta.announced)
         steps += self._belief.unpark([address for address in self._belief.parked if address in wanted])
-        steps += self._belief.withdraw(delta.withdrawn, needs, self._clock())
+        if self._is_whole:
+            steps += self._belief.withdraw(delta.withdrawn, needs, self._clock())
         steps += [step for step in extra if step.metric != self._numbers.metric]
         self._carry_out(steps, needs)
 

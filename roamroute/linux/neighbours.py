@@ -33,7 +33,7 @@ from roamroute.linux import rtnetlink
 from roamroute.linux.links import LinkTable
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Log, Notifications, Requests
-from roamroute.values import Mac, Neighbour, Nud, Seconds
+from roamroute.values import Address, Mac, Neighbour, Nud, Seconds
 from roamroute.wire import netlink
 from roamroute.wire.netlink import Message, NeighbourEntry
 
@@ -49,6 +49,7 @@ _GROUPS = (
     rtnetlink.GROUP_IPV6_ADDRESS,
 )
 _FOREIGN_MADE = netlink.NTF_PROXY | netlink.NTF_EXT_LEARNED
+_FIXED = Nud.PERMANENT | Nud.NOARP
 _NUD = {state.value: state for state in Nud}
 _HARMLESS = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENETDOWN})
 """What a probe or a deletion meets when the entry or the interface has just gone."""
@@ -78,6 +79,8 @@ class NeighbourSource:
         self._receive_buffer_bytes = receive_buffer_bytes
         self._table = LinkTable(links)
         self._macs: dict[Mac, tuple[str, str]] = {}
+        self._fixed: set[tuple[str, Address]] = set()
+        """The operator's PERMANENT and NOARP entries: a probe would turn them into ordinary ones, with any MAC."""
         self._notifications: Notifications | None = None
         self._requests: Requests | None = None
         self._pending: asyncio.TimerHandle | None = None
@@ -117,11 +120,11 @@ class NeighbourSource:
             self._emit_batch(events)
 
     def probe(self, effects: Sequence[Probe]) -> None:
-        """Put the entries into NUD_PROBE, all in one send; entries that do not exist are made."""
+        """Put the entries into NUD_PROBE, all in one send; entries that do not exist are made, fixed ones are left."""
         bodies = []
         for effect in effects:
             index = self._table.index(effect.link)
-            if index is not None:
+            if index is not None and (effect.link, effect.address) not in self._fixed:
                 body = netlink.neighbour_body(index, effect.address, effect.mac, Nud.PROBE)
                 bodies.append((netlink.RTM_NEWNEIGH, netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE, body))
         self._ask("probe", bodies)
@@ -131,7 +134,7 @@ class NeighbourSource:
         bodies = []
         for effect in effects:
             index = self._table.index(effect.link)
-            if index is not None:
+            if index is not None and (effect.link, effect.address) not in self._fixed:
                 bodies.append((netlink.RTM_DELNEIGH, 0, netlink.neighbour_body(index, effect.address, None, 0)))
         self._ask("forget", bodies)
 
@@ -258,9 +261,17 @@ class NeighbourSource:
         elif name is None or entry.address is None:
             return
         elif message.kind == netlink.RTM_DELNEIGH:
+            self._fixed.discard((name, entry.address))
             events.append(NeighbourRemoved(name, entry.address))
         else:
+            self._note_fixed(name, entry.address, entry.state)
             events.append(NeighbourChanged(_neighbour(name, entry)))
+
+    def _note_fixed(self, link: str, address: Address, state: int) -> None:
+        if state & _FIXED:
+            self._fixed.add((link, address))
+        elif self._fixed:
+            self._fixed.discard((link, address))
 
     def _follow_bridge(self, entry: NeighbourEntry, is_learned: bool, events: list[Event]) -> None:
         """A forwarding entry: `index` is the port, `master` the bridge."""
@@ -305,6 +316,7 @@ class NeighbourSource:
             self._repeats.tell("error", "dump", f'neighbours cannot be dumped, trying again because="{error}"')
             self._later(_RETRY_S, self.resync)
             return
+        self._fixed = {(each.link, each.address) for each in neighbours if each.nud & _FIXED}
         events.extend(LinkLost(name) for name in lost)
         events.append(OwnAddressesChanged(self._table.addresses, self._table.macs))
         events.append(NeighboursResynced(self._table.up, tuple(neighbours)))

@@ -194,6 +194,19 @@ def test_a_new_start_adopts_what_is_true_without_a_flap_and_removes_the_rest(bed
     assert set(fib.installed.values()) == {A, C4}
 
 
+async def test_routes_of_an_earlier_run_stay_until_all_that_is_wanted_is_known(bed: Bed) -> None:
+    Fib().apply(Delta(announced=(A, B)))
+    monitor = Monitor()
+    fib = Fib()
+    async with running(fib):
+        bed.on_ap("ip link set wlan0 mtu 1400")
+        fib.apply(Delta(announced=(A,)))  # finds it there: EEXIST, and looks
+        await eventually(lambda: not fib.refused)
+        assert monitor.heard() == []
+        fib.apply_all((A,))
+        assert monitor.heard() == [("del", "fd44:0:0:1::b", 144, 8)]
+
+
 def test_what_is_not_ours_is_never_touched(bed: Bed) -> None:
     bed.on_ap("ip link add mesh0 type veth peer name mesh1")
     bed.on_ap("ip link set mesh0 up")

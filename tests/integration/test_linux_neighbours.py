@@ -128,6 +128,22 @@ async def test_a_probe_of_a_silent_address_fails(bed: Bed, address: str) -> None
         await heard.until_state(address, Nud.FAILED)
 
 
+async def test_entries_that_the_operator_fixed_are_left_alone(bed: Bed) -> None:
+    """A probe would make them ordinary, with whatever MAC a forged packet named."""
+    bed.on_ap(f"ip neigh replace {bed.ADDRESS6} lladdr 02:00:00:00:00:77 dev wlan0 nud permanent")
+    async with running() as (source, heard):
+        bed.on_ap(f"ip neigh replace {bed.ADDRESS4} lladdr 02:00:00:00:00:77 dev wlan0 nud permanent")
+        await heard.until_state(bed.ADDRESS4, Nud.PERMANENT)
+        for address in map(ip_address, (bed.ADDRESS6, bed.ADDRESS4)):
+            source.probe([Probe("wlan0", address, bed.MAC, "test")])
+            source.forget([Forget("wlan0", address, "test")])
+        assert bed.on_ap("ip neigh show dev wlan0").count("PERMANENT") == 2
+        bed.on_ap(f"ip neigh del {bed.ADDRESS6} dev wlan0")
+        await heard.until(1, NeighbourRemoved)
+        source.probe([Probe("wlan0", ip_address(bed.ADDRESS6), bed.MAC, "test")])
+        await heard.until_state(bed.ADDRESS6, Nud.REACHABLE, within_s=1.0)
+
+
 async def test_forget_removes_the_entry_and_an_absent_one_is_no_error(bed: Bed) -> None:
     bed.on_ap(f"ip neigh replace {bed.ADDRESS6} lladdr {bed.MAC} dev wlan0 nud stale")
     async with running() as (source, heard):
