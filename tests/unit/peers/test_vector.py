@@ -1,0 +1,76 @@
+"""The test vector of docs/peers-protocol.md: another implementation, or a later version of this one, is held to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from roamroute.peers import codec
+from roamroute.peers.session import Pairing, Session
+from roamroute.values import Answer, Basis, Claim, Mac, Verdict
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "peers-protocol.md"
+BLOCK = re.compile(r"(?<=<!-- vector -->\n```\n).*?(?=```\n<!-- /vector -->)", re.DOTALL)
+
+KEY = bytes(range(32))
+LOWER, HIGHER = IPv6Address("fd44:0:0:a::1"), IPv6Address("fd44:0:0:a::2")
+BOOT = bytes.fromhex("b001b001b001b001")
+CLAIM = Claim(
+    Mac("02:00:5e:44:00:01"), 7, LOWER, Basis.ASSOCIATION, (IPv6Address("fd44:0:0:1::25"), IPv4Address("10.44.0.25"))
+)
+ANSWER = Answer(CLAIM.mac, 7, Verdict.ACCEPTED, 7, LOWER, (IPv6Address("fd44:0:0:1::25"),))
+
+
+def constant(octet: int) -> bytes:
+    return bytes([octet]) * codec.CHALLENGE_BYTES
+
+
+def vector() -> str:
+    """One exchange, from fixed challenges: the greeting, its answer, a claim and its answer."""
+    lower = Pairing(KEY, LOWER, HIGHER, BOOT, lambda length: constant(0xAA)[:length], 0.0)
+    higher = Pairing(KEY, HIGHER, LOWER, BOOT, lambda length: constant(0xBB)[:length], 0.0)
+    (greeting,) = lower.tick(0.0).datagrams
+    envelope = codec.open_envelope(greeting)
+    assert isinstance(envelope, codec.HelloEnvelope)
+    (reply,) = higher.receive_hello(envelope, 0.0).datagrams
+    ends = (LOWER, constant(0xAA)), (HIGHER, constant(0xBB))
+    up, down = Session(KEY, ends[0], ends[1], BOOT, 0.0), Session(KEY, ends[1], ends[0], BOOT, 0.0)
+    lines = [
+        ("key", KEY),
+        ("lower address", LOWER.packed),
+        ("higher address", HIGHER.packed),
+        ("hello from lower, challenge aa..", greeting),
+        ("hello from higher, challenge bb.., echo aa..", reply),
+        ("session, lower to higher", down.receive_id),
+        ("session, higher to lower", up.receive_id),
+        ("claim, plain", codec.encode_message(CLAIM)),
+        ("claim, sealed by lower, counter 0", up.seal(codec.encode_message(CLAIM))),
+        ("answer, plain", codec.encode_message(ANSWER)),
+        ("answer, sealed by higher, counter 0", down.seal(codec.encode_message(ANSWER))),
+    ]
+    return "".join(f"{name}:\n{wrapped(value)}" for name, value in lines)
+
+
+def wrapped(value: bytes) -> str:
+    return "".join(f"  {value[start : start + 32].hex()}\n" for start in range(0, len(value), 32))
+
+
+def test_the_page_shows_what_the_code_does() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    if os.environ.get("ROAMROUTE_WRITE_VECTORS"):
+        text = BLOCK.sub(lambda _: vector(), text)
+        PAGE.write_text(text, encoding="utf-8")
+    (shown,) = BLOCK.findall(text)
+    assert shown == vector(), f"the page must show:\n{vector()}"
+
+
+def test_the_vector_opens_again() -> None:
+    sealed = bytes.fromhex("".join(re.findall(r"claim, sealed.*?:\n((?:  [0-9a-f]+\n)+)", vector())[0].split()))
+    envelope = codec.open_envelope(sealed)
+    assert isinstance(envelope, codec.SealedEnvelope)
+    session = Session(KEY, (HIGHER, constant(0xBB)), (LOWER, constant(0xAA)), BOOT, 0.0)
+    plaintext = session.open(envelope)
+    assert plaintext is not None
+    assert codec.decode_messages(plaintext, LOWER) == (CLAIM,)
