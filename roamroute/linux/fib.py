@@ -329,7 +329,8 @@ class KernelFib:
     def _listen(self) -> None:
         """Follow routes and links; what happened before is found by a dump."""
         try:
-            self._notifications = Notifications(_GROUPS, _BUFFER_BYTES, rtnetlink.host_route_filter())
+            program = rtnetlink.host_route_filter(ignored_port=self._opened().port)
+            self._notifications = Notifications(_GROUPS, _BUFFER_BYTES, program)
             asyncio.get_running_loop().add_reader(self._notifications.fileno(), self._readable)
         except OSError as error:
             self._repeats.tell("error", "open", f'netlink cannot be opened because="{error}"')

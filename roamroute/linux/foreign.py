@@ -71,7 +71,8 @@ class ForeignRoutes:
         try:
             while True:
                 try:
-                    self._notifications = Notifications(_GROUPS, _BUFFER_BYTES, rtnetlink.host_route_filter())
+                    program = rtnetlink.host_route_filter(ignored_protocols=sorted(self._ignored))
+                    self._notifications = Notifications(_GROUPS, _BUFFER_BYTES, program)
                     break
                 except OSError as error:
                     self._repeats.tell("error", "open", f'netlink cannot be opened because="{error}"')

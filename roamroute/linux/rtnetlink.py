@@ -68,9 +68,10 @@ class Refusal:
 class Requests:
     """Sends rtnetlink requests and reads the answers, synchronously. One caller at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         """Raises: OSError when the kernel gives no netlink socket."""
-        self._socket = _open()
+        self._protocol = protocol
+        self._socket = _open(protocol)
         seconds = struct.pack("@ll", _REPLY_LIMIT_S, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
@@ -117,6 +118,30 @@ class Requests:
             if not is_torn or attempt == _DUMP_ATTEMPTS - 1:
                 return messages
         raise AssertionError("unreachable")
+
+    def get(self, kind: int, body: bytes) -> list[Message]:
+        """Ask for one object, which is answered before the acknowledgement.
+
+        Raises: KernelRefused, with ENOENT where there is no such object.
+        """
+        self._sequence += 1
+        sequence = self._sequence
+        messages: list[Message] = []
+        try:
+            self._socket.send(netlink.encode(kind, netlink.NLM_F_REQUEST | netlink.NLM_F_ACK, sequence, body))
+            while True:
+                for message in netlink.split(self._socket.recv(_READ_BYTES)):
+                    if message.sequence != sequence:
+                        continue
+                    if message.kind == netlink.NLMSG_ERROR:
+                        number = netlink.decode_error(message)
+                        if number:
+                            reason = f"the kernel refused a request of type {kind}: {os.strerror(number)}"
+                            raise KernelRefused(reason, number)
+                        return messages
+                    messages.append(message)
+        except (OSError, MalformedInput) as error:
+            raise self._broken(f"a request of type {kind}", error) from error
 
     def _carry_out(self, part: Sequence[tuple[int, int, bytes]], base: int, refusals: list[Refusal]) -> None:
         first = self._sequence + 1
@@ -172,7 +197,7 @@ class Requests:
         number = error.errno if isinstance(error, OSError) and error.errno is not None else errno.EBADMSG
         self._socket.close()
         try:
-            self.__init__()  # type: ignore[misc]
+            self.__init__(self._protocol)  # type: ignore[misc]
         except OSError as failure:
             return KernelRefused(f"netlink cannot be reopened after {what}: {failure}", failure.errno or errno.EIO)
         return KernelRefused(f"the kernel did not answer {what} over netlink: {error}", number)
@@ -181,12 +206,18 @@ class Requests:
 class Notifications:
     """Listens to rtnetlink groups; non-blocking, for a loop's reader."""
 
-    def __init__(self, groups: Iterable[int], buffer_bytes: int, program: bytes | None = None) -> None:
+    def __init__(
+        self,
+        groups: Iterable[int],
+        buffer_bytes: int,
+        program: bytes | None = None,
+        protocol: int = socket.NETLINK_ROUTE,
+    ) -> None:
         """`program`: classic BPF that says which messages are worth a wake-up.
 
         Raises: OSError when the kernel gives no netlink socket or refuses a group.
         """
-        self._socket = _open()
+        self._socket = _open(protocol)
         self._socket.setblocking(False)
         _force(self._socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF, buffer_bytes)
         if program is not None:
@@ -237,30 +268,34 @@ def attach_filter(to: socket.socket, program: bytes) -> None:
     to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
 
 
-def host_route_filter() -> bytes:
+def host_route_filter(*, ignored_port: int = 0, ignored_protocols: Sequence[int] = ()) -> bytes:
     """Classic BPF for `Notifications`: host routes and link changes pass, other routes do not wake us.
 
-    Offsets: nlmsg_type 4 (in the machine's order; BPF loads big-endian), rtm_dst_len 17.
+    `ignored_port`: nor do changes that this socket of ours asked for; 5,000 of them would fill a buffer.
+    `ignored_protocols`: nor do routes with these protocol numbers.
+
+    Offsets: nlmsg_type 4 and nlmsg_pid 12 (in the machine's order; BPF loads big-endian), rtm_dst_len 17,
+    rtm_protocol 21.
     """
     from roamroute.wire import bpf
 
-    def swapped(number: int) -> int:
-        return int.from_bytes(number.to_bytes(2, sys.byteorder), "big")
+    def swapped(number: int, size: int) -> int:
+        return int.from_bytes(number.to_bytes(size, sys.byteorder), "big")
 
-    return bpf.assemble(
-        (bpf.LDH_ABS, 0, 0, 4),
-        (bpf.JEQ, 5, 0, swapped(netlink.RTM_NEWLINK)),
-        (bpf.JEQ, 4, 0, swapped(netlink.RTM_DELLINK)),
-        (bpf.LDB_ABS, 0, 0, 17),
-        (bpf.JEQ, 2, 0, 128),
-        (bpf.JEQ, 1, 0, 32),
-        (bpf.RET, 0, 0, 0),
-        (bpf.RET, 0, 0, 0xFFFFFFFF),
-    )
+    drop, accept = (bpf.RET, 0, 0, 0), (bpf.RET, 0, 0, 0xFFFFFFFF)
+    is_link = [(bpf.LDH_ABS, 0, 0, 4)]
+    for kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK):
+        is_link += [(bpf.JEQ, 0, 1, swapped(kind, 2)), accept]
+    is_ignored = [(bpf.LD_ABS, 0, 0, 12), (bpf.JEQ, 0, 1, swapped(ignored_port, 4)), drop] if ignored_port else []
+    is_ignored.append((bpf.LDB_ABS, 0, 0, 21))
+    for protocol in ignored_protocols:
+        is_ignored += [(bpf.JEQ, 0, 1, protocol), drop]
+    is_host = [(bpf.LDB_ABS, 0, 0, 17), (bpf.JEQ, 1, 0, 128), (bpf.JEQ, 0, 1, 32), accept, drop]
+    return bpf.assemble(*is_link, *is_ignored, *is_host)
 
 
-def _open() -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def _open(protocol: int) -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     opened.bind((0, 0))
     return opened
 

@@ -217,7 +217,7 @@ def decode_route(message: Message) -> RouteEntry:
     gateway: Address | None = None
     index: int | None = None
     metric = 0
-    for attribute, offset, length in _attributes(data, message.start + 12, message.end):
+    for attribute, offset, length in attributes(data, message.start + 12, message.end):
         match attribute:
             case 1:  # RTA_DST
                 destination = _address(data[offset + 4 : offset + length])
@@ -243,7 +243,7 @@ def decode_link(message: Message) -> LinkEntry:
         raise MalformedInput("netlink: link message too short")
     family, _, index, flags, _ = _LINK.unpack_from(data, message.start)
     name, mac, master, kind, has_snooping = "", None, None, "", None
-    for attribute, offset, length in _attributes(data, message.start + 16, message.end):
+    for attribute, offset, length in attributes(data, message.start + 16, message.end):
         if attribute == _IFLA_ADDRESS and length == 10:
             mac = Mac(data[offset + 4 : offset + 10].hex(":"))
         elif attribute == _IFLA_IFNAME:
@@ -251,7 +251,7 @@ def decode_link(message: Message) -> LinkEntry:
         elif attribute == _IFLA_MASTER:
             master = _u32(data, offset, length)
         elif attribute == _IFLA_LINKINFO:
-            for inner, at, size in _attributes(data, offset + 4, offset + length):
+            for inner, at, size in attributes(data, offset + 4, offset + length):
                 if inner == _IFLA_INFO_KIND:
                     kind = _text(data[at + 4 : at + size])
                 elif inner == _IFLA_INFO_DATA and kind == "bridge":  # the kernel puts the kind first
@@ -269,7 +269,7 @@ def decode_address(message: Message) -> AddressEntry | None:
         return None
     local: Address | None = None
     remote: Address | None = None
-    for attribute, offset, length in _attributes(data, message.start + 8, message.end):
+    for attribute, offset, length in attributes(data, message.start + 8, message.end):
         # On a point-to-point link IFA_ADDRESS is the far end's; IFA_LOCAL, where present, is ours (linux/if_addr.h).
         if attribute == _IFA_ADDRESS:
             remote = _address(data[offset + 4 : offset + length])
@@ -371,13 +371,14 @@ def join(messages: Iterable[bytes]) -> bytes:
 
 
 def _bridge_snooping(data: bytes, offset: int, end: int) -> bool | None:
-    for attribute, at, size in _attributes(data, offset, end):
+    for attribute, at, size in attributes(data, offset, end):
         if attribute == _IFLA_BR_MCAST_SNOOPING and size >= 5:
             return data[at + 4] != 0
     return None
 
 
-def _attributes(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
+def attributes(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The attributes between two offsets: (type, offset, length with the header of four). Raises: MalformedInput."""
     while end - offset >= 4:
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
         if length < 4 or offset + length > end:

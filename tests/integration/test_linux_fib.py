@@ -422,6 +422,7 @@ async def test_a_start_with_many_routes_leaves_the_routing_daemon_time_to_listen
         lambda: PARKING,
         lambda _route: True,
     )
+    _OPENED.append(fib)
     async with running(fib):
         monitor = Monitor()
         fib.apply_all(wanted)
@@ -458,6 +459,23 @@ def test_the_very_end_leaves_nothing(bed: Bed) -> None:
     fib.apply(Delta(withdrawn=(A,)))
     fib.clear()
     assert host_routes(bed) == []
+
+
+async def test_our_own_routes_do_not_fill_the_buffers_that_listen_for_others(bed: Bed) -> None:
+    base = int(IPv6Address("fd44:0:0:1::1:0"))
+    wanted = tuple(HostRoute(IPv6Address(base + number), "wlan0") for number in range(10000))
+    log = Logged()
+    context = ExporterContext(("wlan0",), (ip_network(Bed.PREFIX),), KernelNumbers(), lambda _event: None, log)
+    exporter = SPEC.create(None, context)
+    assert isinstance(exporter, KernelFib)
+    _OPENED.append(exporter)
+    async with running(exporter):
+        exporter.apply_all(wanted)
+        await asyncio.sleep(0.1)
+        bed.on_ap("ip -6 route del fd44:0:0:1::1:5 proto 144")
+        await eventually(lambda: len(bed.on_ap("ip -6 route show proto 144").splitlines()) == 10000)
+        assert log.lines == []
+        exporter.apply_all(())
 
 
 async def test_what_others_delete_is_put_back(bed: Bed) -> None:
@@ -523,6 +541,7 @@ async def test_the_plain_kernel_exporter_reports_foreign_host_routes(bed: Bed) -
     exporter = SPEC.create(SPEC.parse({}), context)
     bed.on_ap("ip -6 route add fd44:0:0:1::77 dev lo proto 42 metric 1024")
     assert isinstance(exporter, KernelFib)
+    _OPENED.append(exporter)
     async with running(exporter):
         await eventually(lambda: len(events) == 1)
         bed.on_ap("ip -6 route add fd44:0:0:1::78 dev lo proto 42 metric 1024")
