@@ -14,12 +14,18 @@ from collections import deque
 
 from roamroute.admission import Admission
 from roamroute.effects import Announce, Effect, Forget, Note, Probe, Unwatch, Watch, Withdraw
-from roamroute.hosts import Challenge, Entry, Host
+from roamroute.hosts import Entry, Host
 from roamroute.policy import Policy
+from roamroute.questions import Questions
 from roamroute.schedule import Budget, Timetable
 from roamroute.values import Address, HostRoute, Instant, Mac, Nud, PeerId, Seconds
 
-_URGENT_QUEUE = 4096  # probes that wait for the urgent budget; 4 s of it, after which a host has asked again anyway
+_URGENT_QUEUE = 4096  # probes that wait for the urgent budget: 4 s of it
+_CROWDED_OUT_S: Seconds = 1.0  # a probe for which there was no room is due again after this
+
+
+HOST_TIMES = ("answers", "missed", "ghost", "expel", "denial", "reauthentication")
+"""The kinds of due times that belong to a host; those of an entry are "probe" and "silent"."""
 
 
 class Book:
@@ -34,14 +40,15 @@ class Book:
         self.hosts: dict[Mac, Host] = {}  # least recently seen first
         self.entries: dict[Address, Entry] = {}
         self.wanted: dict[Address, HostRoute] = {}
-        self.challenges: dict[Address, Challenge] = {}
+        self.questions = Questions(policy.addresses_per_host)
         self._bound: dict[Address, Mac] = {}
         self.times: Timetable[tuple[str, Address | Mac]] = Timetable()
         self._effects: list[Effect] = []
         self._random = random.Random(seed)
         self._routine: deque[Address] = deque()
         self._routine_members: set[Address] = set()
-        self._urgent: deque[Probe] = deque()
+        self._urgent: deque[tuple[Probe, bool]] = deque()  # with: is it about an entry, or a question?
+        self._urgent_members: set[Address] = set()
         self._routine_budget = Budget(policy.probes_per_second, policy.probe_burst)
         self._urgent_budget = Budget(policy.urgent_probes_per_second, policy.urgent_probes_per_second / 4)
 
@@ -53,17 +60,44 @@ class Book:
 
     def finish(self) -> list[Effect]:
         """Spend the probe budgets and hand out the effects of this call."""
-        while self._urgent and self._urgent_budget.take(self.now):
-            self._effects.append(self._urgent.popleft())
-        while self._routine and self._routine_budget.take(self.now):
-            address = self._routine.popleft()
-            self._routine_members.discard(address)
-            entry = self.entries.get(address)
-            if entry is not None and entry.nud is Nud.STALE:
-                self._effects.append(Probe(entry.link, address, entry.mac, "stale"))
-                self.times.set(("silent", address), self.now + self.policy.trial_s)
+        if self._urgent:
+            self._spend_urgent()
+        if self._routine:
+            self._spend_routine()
         effects, self._effects = self._effects, []
         return effects
+
+    def _spend_urgent(self) -> None:
+        while self._urgent:
+            probe, is_about_entry = self._urgent[0]
+            entry = self.entries.get(probe.address)
+            if not is_about_entry:
+                is_meant = probe.address in self.questions
+            else:
+                is_meant = entry is not None and entry.mac == probe.mac and entry.link == probe.link
+                is_meant = is_meant and probe.address in self._urgent_members
+            if is_meant and not self._urgent_budget.take(self.now):
+                return
+            self._urgent.popleft()
+            if is_meant:
+                self._effects.append(probe)
+            if is_meant and is_about_entry:
+                self._urgent_members.discard(probe.address)
+                self.times.set(("silent", probe.address), self.now + self.policy.trial_s)
+
+    def _spend_routine(self) -> None:
+        while self._routine:
+            address = self._routine[0]
+            entry = self.entries.get(address) if address in self._routine_members else None
+            # Whatever has been heard or asked since it was queued answers the question.
+            is_meant = entry is not None and entry.is_unconfirmed and not self.is_asked(entry)
+            if is_meant and not self._routine_budget.take(self.now):
+                return
+            self._routine.popleft()
+            self._routine_members.discard(address)
+            if entry is not None and is_meant:
+                self._effects.append(Probe(entry.link, address, entry.mac, "stale"))
+                self.times.set(("silent", address), self.now + self.policy.trial_s)
 
     @property
     def next_wakeup(self) -> Instant | None:
@@ -89,8 +123,9 @@ class Book:
     def _forget_a_host(self) -> None:
         # A host that is here must not be forgotten; entries and stations are bounded by their own limits, so that a
         # short look from the oldest end finds one that has gone.
+        newest = next(reversed(self.hosts))
         for host in self.hosts.values():
-            if not host.entries and host.station_link is None:
+            if not host.entries and host.station_link is None and host.mac != newest:
                 self._erase(host)
                 return
         mac, host = next(iter(self.hosts.items()))
@@ -103,8 +138,9 @@ class Book:
         for address in list(host.binding):
             self.unbind(host, address)
         self.unwatch(host, "forgotten")
-        for kind in ("answers", "ghost", "reauthentication"):
+        for kind in HOST_TIMES:
             self.times.cancel((kind, host.mac))
+        self.questions.end_all(host.mac)
         del self.hosts[host.mac]
 
     def is_elsewhere(self, host: Host) -> bool:
@@ -157,11 +193,6 @@ class Book:
             self.ask(Unwatch(host.watched_link, host.mac, because))
             host.watched_link = None
 
-    def end_challenges(self, host: Host) -> None:
-        """Who holds the host is decided: answers to older probes mean nothing."""
-        for address in [address for address, challenge in self.challenges.items() if challenge.mac == host.mac]:
-            del self.challenges[address]
-
     # -- entries ----------------------------------------------------------------------------------------------------
 
     def admit(self, host: Host, address: Address, link: str) -> Entry | None:
@@ -194,6 +225,9 @@ class Book:
         if not self.is_drained and self.wanted.get(entry.address) != route:
             self.wanted[entry.address] = route
             self.ask(Announce(route, because))
+        host = self.hosts[entry.mac]
+        if entry.confirmed_at is not None and host.watched_link is not None:
+            self.unwatch(host, "an address is known")
 
     def unwant(self, route: HostRoute, because: str) -> None:
         """Withdraw the route, if it is out."""
@@ -208,8 +242,15 @@ class Book:
         host = self.hosts.get(entry.mac)
         if host is not None:
             host.entries.pop(entry.address, None)
+        self._end_probes(entry)
+        self._routine_members.discard(entry.address)
+        if len(self._routine) > 64 + 2 * len(self._routine_members):
+            self._routine = deque(dict.fromkeys(each for each in self._routine if each in self._routine_members))
+
+    def _end_probes(self, entry: Entry) -> None:
         self.times.cancel(("probe", entry.address))
         self.times.cancel(("silent", entry.address))
+        self._urgent_members.discard(entry.address)
 
     def forget(self, entry: Entry, because: str) -> None:
         """Drop the entry, and let the kernel forget its neighbour."""
@@ -219,10 +260,58 @@ class Book:
     def move(self, entry: Entry, link: str, because: str) -> None:
         """The address is on another link of ours: announcing there replaces the route without a gap."""
         self.ask(Forget(entry.link, entry.address, because))
+        self._end_probes(entry)
         entry.link = link
         entry.nud = Nud.NONE
         if entry.is_wanted:
             self.want(entry, because)
+
+    # -- addresses that no neighbour entry vouches for -----------------------------------------------------------
+
+    def resume(self, host: Host, link: str, addresses: tuple[Address, ...], because: str) -> None:
+        """Announce addresses of a host that is here before it has sent a packet, and probe to confirm."""
+        for address in addresses:
+            if address in host.entries or not self.admission.admits(link, address, host.mac):
+                continue
+            if host.denied.get(address, 0.0) > self.now:
+                continue
+            other = self.entries.get(address)
+            if other is not None:  # another host has it here: the neighbour cache will tell who answers
+                other.rival = (link, host.mac)
+                self.probe(other, f"{host.mac} had the address before")
+                continue
+            entry = self.admit(host, address, link)
+            if entry is not None:
+                self.questions.end(address)
+                self.bind(host, address)
+                self.want(entry, because)
+                self.probe(entry, because)
+
+    def seen(self, link: str, mac: Mac, address: Address) -> None:
+        """A packet named the address, or something else makes us ask for it: the host may confirm it."""
+        if not self.admission.admits(link, address, mac):
+            return
+        entry = self.entries.get(address)
+        if entry is not None:
+            if entry.mac != mac:
+                self.dispute(entry, link, mac)
+            return
+        host = self.hosts.get(mac)
+        if host is not None and host.denied.get(address, 0.0) > self.now:
+            return
+        elsewhere = f", but {host.holder} has the host" if host is not None and self.is_elsewhere(host) else ""
+        self.question(link, address, mac, f"seen in a packet{elsewhere}")
+
+    def dispute(self, entry: Entry, link: str, mac: Mac) -> None:
+        """Another MAC names an address that is here: the owner is asked first (RFC 6957 §4.2.3), then the rival."""
+        entry.rival = (link, mac)
+        if not self.is_asked(entry):
+            self.ask(
+                Note(f"conflict {entry.address}", f"{mac} claims {entry.address} of {entry.mac}: asking the owner")
+            )
+            entry.is_doubted = True
+            entry.nud = Nud.NONE
+            self.probe(entry, f"{mac} claims its address")
 
     # -- probes -----------------------------------------------------------------------------------------------------
 
@@ -238,15 +327,33 @@ class Book:
             self._routine.append(entry.address)
             self._routine_members.add(entry.address)
 
-    def probe(self, entry: Entry, because: str) -> None:
-        """Probe now, out of the urgent budget; silence of the kernel counts as a failure after `trial_s`."""
-        self.times.cancel(("probe", entry.address))
-        self.times.set(("silent", entry.address), self.now + self.policy.trial_s)
-        self.probe_address(entry.link, entry.address, entry.mac, because)
+    def is_asked(self, entry: Entry) -> bool:
+        """True while a probe of the entry is out or queued: its end will be heard."""
+        return ("silent", entry.address) in self.times or entry.address in self._urgent_members
 
-    def probe_address(self, link: str, address: Address, mac: Mac, because: str) -> None:
-        """Probe an address that need not have an entry."""
-        if len(self._urgent) >= _URGENT_QUEUE:
-            self.ask(Note("probe-queue", "too many probes are waiting: one was dropped"))
+    def probe(self, entry: Entry, because: str) -> None:
+        """Probe now, out of the urgent budget, unless it is asked already.
+
+        Silence of the kernel counts as a failure `trial_s` after the probe has gone out; a probe that finds no room in
+        the queue is put off and says nothing about the host.
+        """
+        if self.is_asked(entry):
             return
-        self._urgent.append(Probe(link, address, mac, because))
+        self.times.cancel(("probe", entry.address))
+        if self._queue(Probe(entry.link, entry.address, entry.mac, because), is_about_entry=True):
+            self._urgent_members.add(entry.address)
+        else:
+            self.times.set(("probe", entry.address), self.now + _CROWDED_OUT_S)
+
+    def question(self, link: str, address: Address, mac: Mac, because: str) -> None:
+        """Probe an address that has no entry (on this link), unless it is asked for already."""
+        is_open = self.questions.ask(address, mac, link, self.now)
+        if is_open and not self._queue(Probe(link, address, mac, because), is_about_entry=False):
+            self.questions.end(address)
+
+    def _queue(self, probe: Probe, is_about_entry: bool) -> bool:
+        if len(self._urgent) >= _URGENT_QUEUE:
+            self.ask(Note("probe-queue", "too many probes are waiting: one was put off"))
+            return False
+        self._urgent.append((probe, is_about_entry))
+        return True

@@ -27,12 +27,12 @@ from roamroute import events
 from roamroute.admission import Admission
 from roamroute.book import Book
 from roamroute.claims import Claims
-from roamroute.effects import Effect, Note
-from roamroute.hosts import Challenge, Entry, Host
+from roamroute.effects import Effect
+from roamroute.hosts import Entry, Host
 from roamroute.policy import Policy
+from roamroute.presence import Presence
 from roamroute.values import (
     Address,
-    Basis,
     HostRoute,
     Instant,
     Mac,
@@ -41,14 +41,10 @@ from roamroute.values import (
     PeerId,
     Seconds,
     Station,
-    is_group_mac,
 )
 
 _DEFAULT_POLICY = Policy()
-_CANDIDATES = 1024
-_CANDIDATE_PAUSE_S: Seconds = 5.0  # three unicast NS and two seconds: a candidate is not asked twice at the same time
-_REAUTHENTICATION_S: Seconds = 2.0  # 802.11 authentication to the end of the 4-way handshake: 0.1 s, 1 s when retried
-_CONFIRM_AFTER_RESYNC_S: Seconds = 5.0  # after a start nobody knows how old a STALE entry is: ask soon, not all at once
+_CONFIRM_AFTER_START_S: Seconds = 5.0  # nobody knows how old an entry is, or what the peers think: ask soon
 
 
 class Engine:
@@ -64,9 +60,11 @@ class Engine:
         self.policy = policy
         self._admission = admission
         self._book = Book(admission, policy, me, seed)
-        self._claims = Claims(self._book, self._resume)
+        self._claims = Claims(self._book)
+        self._presence = Presence(self._book, self._claims)
         self._foreign: dict[Address, str] = {}
-        self._candidates: dict[Address, tuple[Mac, Instant]] = {}
+        self._known_links: set[str] = set()
+        """Links of which a `NeighboursResynced` has told: what a later one adds was not announced before."""
 
     # -- what others may look at ------------------------------------------------------------------------------------
 
@@ -108,19 +106,19 @@ class Engine:
             case events.NeighboursResynced(links=links, neighbours=neighbours):
                 self._neighbours_resynced(links, neighbours)
             case events.AddressSeen(link=link, mac=mac, address=address):
-                self._address_seen(link, mac, address)
+                self._book.seen(link, mac, address)
             case events.StationConnected(station=station):
-                self._station_connected(station)
+                self._presence.connected(station)
             case events.StationLeft(station=station, is_reauthenticating=is_reauthenticating):
-                self._station_left(station, is_reauthenticating)
+                self._presence.left(station, is_reauthenticating)
             case events.StationsResynced(links=links, stations=stations):
-                self._stations_resynced(links, stations)
+                self._presence.resynced(links, stations)
             case events.LinkLost(link=link):
-                self._link_lost(link)
+                self._presence.link_lost(link)
             case events.MacLearned(mac=mac, link=link):
-                self._mac_learned(mac, link)
+                self._presence.mac_learned(mac, link)
             case events.MacForgotten(mac=mac):
-                self._mac_forgotten(mac)
+                self._presence.mac_forgotten(mac)
             case events.ForeignRouteSeen(address=address, origin=origin):
                 self._foreign_route_seen(address, origin)
             case events.ForeignRouteLost(address=address):
@@ -134,7 +132,7 @@ class Engine:
             case events.ClaimUnanswered(peer=peer, mac=mac, sequence=sequence):
                 self._claims.unanswered(peer, mac, sequence)
             case events.PeerJoined(peer=peer):
-                self._claims.peers.add(peer)
+                self._claims.joined_peer(peer)
             case events.PeerLost(peer=peer):
                 self._claims.lost_peer(peer)
             case events.Drained():
@@ -170,124 +168,140 @@ class Engine:
 
     def _host_is_due(self, kind: str, host: Host) -> None:
         if kind == "answers":
-            self._claims.settle(host, "no peer objected in time")
+            self._claims.waited(host)
+        elif kind == "missed":
+            self._claims.retry(host)
         elif kind == "ghost":
+            self._claims.ask_ghost(host)
+        elif kind == "expel":
             self._claims.expel_ghost(host)
+        elif kind == "denial":
+            self._presence.denial_ended(host)
         elif kind == "reauthentication" and host.station_link is not None:
-            self._station_left(Station(host.mac, host.station_link), is_reauthenticating=False)
+            self._presence.left(Station(host.mac, host.station_link), is_reauthenticating=False)
 
     # -- neighbours -------------------------------------------------------------------------------------------------
 
-    def _neighbour_changed(self, neighbour: Neighbour, is_resync: bool = False) -> None:
+    def _neighbour_changed(self, neighbour: Neighbour, is_resync: bool = False, is_start: bool = False) -> None:
         book = self._book
         entry = book.entries.get(neighbour.address)
         if not self._admission.admits_neighbour(neighbour):
             if entry is not None and entry.link == neighbour.link:
                 book.drop(entry, "not learnt by neighbour discovery any more")
         elif neighbour.nud is Nud.FAILED:
-            if entry is not None and entry.link == neighbour.link:
+            if entry is None or entry.link != neighbour.link:
+                question = book.questions.get(neighbour.address, book.now)
+                if question is not None and question.link == neighbour.link and question.is_out:
+                    book.questions.end(neighbour.address)
+            elif entry.nud is Nud.NONE and book.is_asked(entry):
+                pass  # older than our probe, of which the kernel has not told yet
+            elif not (is_resync and entry.failed_rounds):  # else the failure that we know of
                 self._failed(entry, "neighbour unreachability detection failed")
-            else:
-                self._candidates.pop(neighbour.address, None)
-                book.challenges.pop(neighbour.address, None)
         elif neighbour.mac is None or not neighbour.nud.is_alive:
             pass  # INCOMPLETE: the kernel is looking; nothing is known
         elif entry is None:
-            self._appeared(neighbour, neighbour.mac, is_resync)
+            self._appeared(neighbour, neighbour.mac, is_resync, is_start)
         elif entry.mac != neighbour.mac:
-            self._mac_changed(entry, neighbour, neighbour.mac)
+            book.dispute(entry, neighbour.link, neighbour.mac)
         else:
-            self._refreshed(entry, neighbour)
+            self._refreshed(entry, neighbour, is_resync)
 
-    def _refreshed(self, entry: Entry, neighbour: Neighbour) -> None:
+    def _refreshed(self, entry: Entry, neighbour: Neighbour, is_resync: bool) -> None:
         book = self._book
-        if entry.link != neighbour.link:
-            if neighbour.nud is not Nud.REACHABLE and entry.nud is Nud.REACHABLE:
-                return  # a shadow on the link that the host has left
-            book.move(entry, neighbour.link, "seen on another link of ours")
+        host = book.hosts[entry.mac]
+        if entry.link != neighbour.link and not self._is_moved(host, entry, neighbour):
+            return
         was_probing = entry.nud is Nud.PROBE
         entry.nud = neighbour.nud
         if neighbour.nud is Nud.REACHABLE:
-            entry.confirmed_at = book.now
             entry.failed_rounds = 0
-            entry.is_doubted = False
-            book.times.cancel(("silent", entry.address))
-            book.times.cancel(("probe", entry.address))
-            host = book.hosts[entry.mac]
-            if entry.is_wanted:
-                book.bind(host, entry.address)
-                book.unwatch(host, "an address is known")
+            if entry.is_wanted or not is_resync:
+                self._confirmed(host, entry, is_resync)
             if was_probing:
                 self._claims.tested(entry.address, is_answering=True)
         elif neighbour.nud is Nud.STALE:
             book.times.cancel(("silent", entry.address))
             book.probe_in(entry, self.policy.stale_probe_after_s)
+        if is_resync and not entry.is_wanted and not self._claims.is_asked_for(host, entry):
+            book.probe(entry, "seen while messages were lost")
 
-    def _appeared(self, neighbour: Neighbour, mac: Mac, is_resync: bool) -> None:
+    def _confirmed(self, host: Host, entry: Entry, is_resync: bool) -> None:
+        """The kernel says REACHABLE: the address answers."""
+        book = self._book
+        entry.confirmed_at = book.now
+        entry.is_doubted = False
+        entry.rival = None
+        book.times.cancel(("silent", entry.address))
+        book.times.cancel(("probe", entry.address))
+        if entry.is_wanted:
+            book.bind(host, entry.address)
+            book.unwatch(host, "an address is known")
+            if host.holder is None and not is_resync:
+                self._claims.reclaim(host, "confirmed after a start")
+        elif not self._claims.is_asked_for(host, entry):
+            self._claims.claim_address(host, entry)
+
+    def _is_moved(self, host: Host, entry: Entry, neighbour: Neighbour) -> bool:
+        """The address is seen on another link of ours: follow proof, ask for it where there is none."""
+        book = self._book
+        if host.station_link == entry.link:
+            return False  # a shadow on a link that the station has left
+        if neighbour.nud is not Nud.REACHABLE and host.station_link != neighbour.link:
+            book.question(neighbour.link, entry.address, entry.mac, f"is on {entry.link}, but seen here")
+            return False
+        book.questions.end(entry.address)
+        book.move(entry, neighbour.link, "seen on another link of ours")
+        return True
+
+    def _appeared(self, neighbour: Neighbour, mac: Mac, is_resync: bool, is_start: bool) -> None:
         book = self._book
         address = neighbour.address
-        candidate = self._candidates.get(address)
-        if candidate is not None and candidate[0] == mac and neighbour.nud is not Nud.REACHABLE:
-            return  # our own probe of an address that only a packet named: wait for the answer
-        host = book.host(mac)
-        if host.station_link is None and not self.policy.is_announcing_unassociated:
+        known = book.hosts.get(mac)
+        if (known is None or known.station_link is None) and not self.policy.is_announcing_unassociated:
             return
+        host = book.host(mac)
         if host.denied.get(address, 0.0) > book.now:
             return
-        if book.is_elsewhere(host) and not self._is_revived(host, neighbour):
+        if not self._is_answer(host, neighbour, is_resync):
             return
-        self._candidates.pop(address, None)
         entry = book.admit(host, address, neighbour.link)
         if entry is None:
             return
         entry.nud = neighbour.nud
-        if neighbour.nud is Nud.REACHABLE:
+        if neighbour.nud is Nud.REACHABLE and not is_resync:
             entry.confirmed_at = book.now
-        if is_resync:
-            book.want(entry, "in the neighbour cache")
-        elif address in host.binding and host.holder == book.me:
+        if address in host.binding and host.holder == book.me:
+            book.bind(host, address)
             book.want(entry, "a known address of the host appeared")
+        elif is_start or (is_resync and book.me is None):
+            book.bind(host, address)
+            book.want(entry, "in the neighbour cache")
+        elif is_resync:
+            book.probe(entry, "seen while messages were lost")
         else:
             self._claims.claim_address(host, entry)
-        if entry.is_wanted:
-            book.bind(host, address)
-        if neighbour.nud is Nud.STALE:
-            book.probe_in(entry, _CONFIRM_AFTER_RESYNC_S if is_resync else self.policy.stale_probe_after_s)
+        if is_resync:
+            book.probe_in(entry, _CONFIRM_AFTER_START_S)
+        elif neighbour.nud is Nud.STALE:
+            book.probe_in(entry, self.policy.stale_probe_after_s)
 
-    def _is_revived(self, host: Host, neighbour: Neighbour) -> bool:
-        """A host that a peer holds comes back by answering a probe that we sent after we lost it."""
+    def _is_answer(self, host: Host, neighbour: Neighbour, is_resync: bool) -> bool:
+        """May an address without an entry be taken from this? Not while it, or a host that a peer holds, is asked."""
         book = self._book
-        challenge = book.challenges.get(neighbour.address)
-        if challenge is None or challenge.mac != host.mac:
-            self._challenge(host, neighbour.address, neighbour.link, "seen here, but a peer holds the host")
-        elif neighbour.nud is Nud.PROBE:
-            challenge.is_out = True
-        elif neighbour.nud is Nud.REACHABLE and challenge.is_out:
-            book.end_challenges(host)
-            return True
-        return False
-
-    def _challenge(self, host: Host, address: Address, link: str, because: str) -> None:
-        """Probe an address of a host that a peer holds; at most one probe per address is out."""
-        book = self._book
-        self._forget_old_questions()
-        if address not in book.challenges and len(book.challenges) < _CANDIDATES:
-            book.challenges[address] = Challenge(host.mac, book.now)
-            book.probe_address(link, address, host.mac, because)
-
-    def _mac_changed(self, entry: Entry, neighbour: Neighbour, mac: Mac) -> None:
-        """Another MAC names an address that is here: the owner is asked first (RFC 6957 §4.2.3)."""
-        book = self._book
-        owner = book.hosts[entry.mac]
-        if entry.failed_rounds > 0 and owner.station_link is None:
-            book.drop(entry, f"silent, and {mac} has the address now")
-            self._appeared(neighbour, mac, is_resync=False)
-        elif ("silent", entry.address) not in book.times:
-            conflict = f"{mac} claims {entry.address} of {entry.mac}: asking the owner"
-            book.ask(Note(f"conflict {entry.address}", conflict))
-            entry.is_doubted = True
-            entry.nud = Nud.NONE
-            book.probe(entry, f"{mac} claims its address")
+        question = book.questions.get(neighbour.address, book.now)
+        is_elsewhere = book.is_elsewhere(host)
+        if question is None:
+            if is_elsewhere:
+                book.question(neighbour.link, neighbour.address, host.mac, f"seen here, but {host.holder} has the host")
+            return not is_elsewhere
+        if question.mac != host.mac or question.link != neighbour.link:
+            return False
+        if neighbour.nud is Nud.PROBE:
+            question.is_out = True
+        if neighbour.nud is not Nud.REACHABLE or is_resync or (is_elsewhere and not question.is_out):
+            return False
+        book.questions.end(neighbour.address)
+        return True
 
     def _failed(self, entry: Entry, because: str) -> None:
         book = self._book
@@ -307,6 +321,11 @@ class Engine:
             book.unbind(host, entry.address)  # remembered, or handed over, but it never answered here
         book.drop(entry, because)
         self._claims.tested(entry.address, is_answering=False)
+        if host.station_link is not None and not host.entries and not book.is_elsewhere(host):
+            book.watch(host, host.station_link, "associated, but no known address answers")
+        if entry.rival is not None:
+            link, mac = entry.rival
+            book.seen(link, mac, entry.address)
 
     def _neighbour_removed(self, link: str, address: Address) -> None:
         entry = self._book.entries.get(address)
@@ -319,22 +338,16 @@ class Engine:
         book = self._book
         present = {(neighbour.link, neighbour.address) for neighbour in neighbours}
         for neighbour in neighbours:
-            self._neighbour_changed(neighbour, is_resync=True)
+            is_start = neighbour.link not in self._known_links
+            self._neighbour_changed(neighbour, is_resync=True, is_start=is_start)
+        self._known_links |= links & self._admission.links
         for entry in list(book.entries.values()):
-            # An entry whose probe has just been asked for is not in the kernel's dump yet.
-            is_just_asked = entry.nud in (Nud.NONE, Nud.FAILED) and ("silent", entry.address) in book.times
-            if entry.link in links and (entry.link, entry.address) not in present and not is_just_asked:
+            # What is being asked, or will be as it may be asleep, need not be in the kernel's dump.
+            is_gone = entry.link in links and (entry.link, entry.address) not in present
+            if is_gone and not entry.failed_rounds and not book.is_asked(entry):
                 book.drop(entry, "not in the neighbour cache any more")
-
-    def _link_lost(self, link: str) -> None:
-        book = self._book
-        for entry in [entry for entry in book.entries.values() if entry.link == link]:
-            book.drop(entry, f"interface {link} is gone")
-        for host in book.hosts.values():
-            if host.station_link == link:
-                host.station_link = None
-            if host.watched_link == link:
-                book.unwatch(host, f"interface {link} is gone")
+        for link in links:
+            self._presence.link_returned(link)
 
     def _own_addresses_changed(self, addresses: frozenset[Address], macs: frozenset[Mac]) -> None:
         self._admission.own_addresses = addresses
@@ -342,123 +355,6 @@ class Engine:
         for entry in list(self._book.entries.values()):
             if not self._admission.admits(entry.link, entry.address, entry.mac):
                 self._book.drop(entry, "the address or MAC belongs to a router")
-
-    # -- stations and candidates ------------------------------------------------------------------------------------
-
-    def _station_connected(self, station: Station) -> None:
-        if station.link not in self._admission.links or station.mac in self._admission.own_macs:
-            return
-        book = self._book
-        host = book.host(station.mac)
-        host.station_link = station.link
-        host.claims_repeated = 0
-        book.end_challenges(host)
-        book.times.cancel(("ghost", station.mac))
-        book.times.cancel(("reauthentication", station.mac))
-        for entry in list(host.entries.values()):
-            if entry.link != station.link:
-                book.move(entry, station.link, "the station is on another link of ours")
-                book.probe(entry, "the station is on another link of ours")
-        returning = tuple(address for address in book.live_binding(host) if address not in host.entries)
-        self._claims.claim(host, Basis.ASSOCIATION, "station connected", returning)
-        self._resume(host, station.link, returning, "station connected, address remembered")
-        if not host.entries:
-            book.watch(host, station.link, "station connected, no address known")
-
-    def _resume(self, host: Host, link: str, addresses: tuple[Address, ...], because: str) -> None:
-        """Announce addresses of a host that is here before it has sent a packet, and probe to confirm."""
-        book = self._book
-        for address in addresses:
-            if address in host.entries or not self._admission.admits(link, address, host.mac):
-                continue
-            if host.denied.get(address, 0.0) > book.now:
-                continue
-            other = book.entries.get(address)
-            if other is not None:  # another host has it here: the neighbour cache will tell who answers
-                book.probe(other, f"{host.mac} had the address before")
-                continue
-            entry = book.admit(host, address, link)
-            if entry is not None:
-                book.bind(host, address)
-                book.want(entry, because)
-                book.probe(entry, because)
-
-    def _station_left(self, station: Station, is_reauthenticating: bool) -> None:
-        book = self._book
-        host = book.hosts.get(station.mac)
-        if host is None or host.station_link != station.link:
-            return
-        if is_reauthenticating:
-            book.times.set(("reauthentication", station.mac), book.now + _REAUTHENTICATION_S)
-            return
-        host.station_link = None
-        book.times.cancel(("reauthentication", station.mac))
-        book.times.cancel(("ghost", station.mac))
-        for entry in list(host.entries.values()):
-            book.forget(entry, "station left")
-        book.unwatch(host, "station left")
-
-    def _stations_resynced(self, links: frozenset[str], stations: tuple[Station, ...]) -> None:
-        book = self._book
-        present = {(station.mac, station.link) for station in stations}
-        for host in list(book.hosts.values()):
-            if host.station_link in links and (host.mac, host.station_link) not in present:
-                self._station_left(Station(host.mac, host.station_link), is_reauthenticating=False)
-        for station in stations:
-            if station.link in self._admission.links and station.mac not in self._admission.own_macs:
-                host = book.host(station.mac)
-                if not book.is_elsewhere(host):  # else a ghost, or a return whose event is still to come
-                    host.station_link = station.link
-                    if not host.entries:
-                        book.watch(host, station.link, "the station is here, no address known")
-
-    def _mac_learned(self, mac: Mac, link: str) -> None:
-        """A bridge behind us learned the MAC: where no association is reported, the hint to look for the host."""
-        book = self._book
-        if link not in self._admission.links or mac in self._admission.own_macs or is_group_mac(mac):
-            return
-        host = book.host(mac)
-        if host.entries or host.station_link is not None:
-            return
-        for address in book.live_binding(host):
-            self._address_seen(link, mac, address)
-        book.watch(host, link, "the bridge learned its MAC, no address is here")
-
-    def _mac_forgotten(self, mac: Mac) -> None:
-        host = self._book.hosts.get(mac)
-        for entry in list(host.entries.values()) if host is not None else ():
-            self._book.probe(entry, "the bridge forgot its MAC")
-
-    def _address_seen(self, link: str, mac: Mac, address: Address) -> None:
-        if not self._admission.admits(link, address, mac):
-            return
-        book = self._book
-        entry = book.entries.get(address)
-        if entry is not None:
-            if entry.mac != mac:
-                self._mac_changed(entry, Neighbour(link, address, Nud.STALE, mac), mac)
-            return
-        host = book.hosts.get(mac)
-        if host is not None and host.denied.get(address, 0.0) > book.now:
-            return
-        if host is not None and book.is_elsewhere(host):
-            self._challenge(host, address, link, "seen in a packet, but a peer holds the host")
-            return
-        self._forget_old_questions()
-        asked = self._candidates.get(address)
-        if (asked is None or asked[0] != mac) and len(self._candidates) < _CANDIDATES:
-            self._candidates.pop(address, None)
-            self._candidates[address] = (mac, book.now)
-            book.probe_address(link, address, mac, "seen in a packet")
-
-    def _forget_old_questions(self) -> None:
-        """Candidates and challenges that nobody answered may be asked again."""
-        oldest = self._book.now - _CANDIDATE_PAUSE_S
-        while self._candidates and next(iter(self._candidates.values()))[1] < oldest:
-            del self._candidates[next(iter(self._candidates))]
-        challenges = self._book.challenges
-        while challenges and next(iter(challenges.values())).asked_at < oldest:
-            del challenges[next(iter(challenges))]
 
     # -- the routing, the operator ----------------------------------------------------------------------------------
 

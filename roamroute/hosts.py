@@ -6,6 +6,8 @@ import attrs
 
 from roamroute.values import Address, Claim, HostRoute, Instant, Mac, Nud, PeerId
 
+_UNCERTAIN = frozenset({Nud.NONE, Nud.STALE, Nud.FAILED})
+
 
 @attrs.define(eq=False)
 class Entry:
@@ -13,7 +15,8 @@ class Entry:
 
     `nud` is the kernel's last word; NUD_NONE while we have asked for a probe and heard nothing yet. `is_wanted`: a host
     route is wanted (it may still be held back by a drain). `failed_rounds` counts the kernel's failures in a row while
-    the station is associated. `is_doubted`: another router announces the address, so a failure counts at once.
+    the station is associated. `is_doubted`: another router or another host claims the address, so a failure counts at
+    once. `rival` is that other host, as (link, MAC): it is asked when the owner has failed.
     """
 
     address: Address
@@ -25,6 +28,12 @@ class Entry:
     is_doubted: bool = False
     failed_rounds: int = 0
     confirmed_at: Instant | None = None
+    rival: tuple[str, Mac] | None = None
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """True when the kernel will not find out by itself whether it still answers."""
+        return self.nud in _UNCERTAIN or (self.nud is Nud.REACHABLE and self.confirmed_at is None)
 
     @property
     def route(self) -> HostRoute:
@@ -45,16 +54,6 @@ class Trial:
 
 
 @attrs.define(eq=False)
-class Challenge:
-    """A probe of an address whose host a peer holds. `is_out`: the kernel has reported the probe, so that a REACHABLE
-    that comes now is an answer to it and not older than the loss of the host."""
-
-    mac: Mac
-    asked_at: Instant
-    is_out: bool = False
-
-
-@attrs.define(eq=False)
 class Host:
     """A roaming device: one MAC and its addresses.
 
@@ -62,6 +61,10 @@ class Host:
     `station_link` is the roaming interface on which it is associated, if it is. `entries` are its addresses here,
     `binding` all addresses it had here or at a peer, with the time at which each was last true. `surrendered` are the
     addresses that go with the answer to the claim that took the host from us.
+
+    Of our own claim: `awaited` are the peers that have not answered it, `missed` those that did not within the time for
+    which it is repeated; `retries` counts the repetitions for their sake, `refusals` those after a refusal in a row.
+    No address that waits for the peers is announced before `pending_until`, while one of them tests its own hosts.
     """
 
     mac: Mac
@@ -72,13 +75,21 @@ class Host:
     entries: dict[Address, Entry] = attrs.field(factory=dict)
     binding: dict[Address, Instant] = attrs.field(factory=dict)
     claim: Claim | None = None
-    claims_repeated: int = 0
-    awaited: set[PeerId] = attrs.field(factory=set)
+    refusals: int = 0
+    awaited: frozenset[PeerId] = frozenset()
+    missed: frozenset[PeerId] = frozenset()
+    retries: int = 0
+    pending_until: Instant = 0.0
     surrendered: tuple[Address, ...] = ()
     denied: dict[Address, Instant] = attrs.field(factory=dict)
     """Addresses that another host holds at a peer, with the time until which we believe so."""
     watched_link: str | None = None
     """Where we look at the source addresses of its packets, if we do."""
+
+    @property
+    def is_here(self) -> bool:
+        """True when something speaks for its being on one of our links."""
+        return self.station_link is not None or bool(self.entries)
 
     @property
     def order(self) -> tuple[int, int, int]:

@@ -1,0 +1,133 @@
+"""Which stations are here: associations, links, and what a bridge learns. Pure; part of the engine.
+
+An association claims the host at once and brings back what is remembered of it; its end takes all addresses of the
+host. The end is not always told: a station that roams leaves a ghost behind, which claims.py finds and removes.
+"""
+
+from __future__ import annotations
+
+from roamroute.book import Book
+from roamroute.claims import Claims
+from roamroute.hosts import Host
+from roamroute.values import Basis, Mac, Seconds, Station, is_group_mac
+
+_REAUTHENTICATION_S: Seconds = 2.0  # 802.11 authentication to the end of the 4-way handshake: 0.1 s, 1 s when retried
+
+
+class Presence:
+    """The part of the engine that deals with stations."""
+
+    def __init__(self, book: Book, claims: Claims) -> None:
+        self._book = book
+        self._claims = claims
+        self._lost_links: set[str] = set()
+
+    def _is_ours(self, mac: Mac, link: str) -> bool:
+        admission = self._book.admission
+        return link in admission.links and mac not in admission.own_macs and not is_group_mac(mac)
+
+    def connected(self, station: Station) -> None:
+        """A live association: claim the host, announce what it had."""
+        if not self._is_ours(station.mac, station.link):
+            return
+        book = self._book
+        host = book.host(station.mac)
+        host.station_link = station.link
+        host.refusals = 0
+        book.questions.end_all(host.mac)
+        for kind in ("ghost", "expel", "reauthentication"):
+            book.times.cancel((kind, station.mac))
+        for entry in list(host.entries.values()):
+            if entry.link != station.link:
+                book.move(entry, station.link, "the station is on another link of ours")
+                book.probe(entry, "the station is on another link of ours")
+        returning = tuple(address for address in book.live_binding(host) if address not in host.entries)
+        self._claims.claim(host, Basis.ASSOCIATION, "station connected", returning)
+        book.resume(host, station.link, returning, "station connected, address remembered")
+        if not host.entries:
+            book.watch(host, station.link, "station connected, no address known")
+
+    def left(self, station: Station, is_reauthenticating: bool) -> None:
+        """The end of an association takes all addresses, also those that came before we knew of it."""
+        book = self._book
+        host = book.hosts.get(station.mac)
+        if host is None or host.station_link not in (station.link, None):
+            return  # it has moved to another link of ours
+        for kind in ("ghost", "expel", "reauthentication"):
+            book.times.cancel((kind, station.mac))
+        if is_reauthenticating:
+            if host.station_link is not None:
+                book.times.set(("reauthentication", station.mac), book.now + _REAUTHENTICATION_S)
+            return
+        host.station_link = None
+        for entry in list(host.entries.values()):
+            book.forget(entry, "station left")
+        book.unwatch(host, "station left")
+
+    def resynced(self, links: frozenset[str], stations: tuple[Station, ...]) -> None:
+        """All associations on these links; claims nothing."""
+        book = self._book
+        present = {(station.mac, station.link) for station in stations}
+        for host in list(book.hosts.values()):
+            if host.station_link in links and (host.mac, host.station_link) not in present:
+                self.left(Station(host.mac, host.station_link), is_reauthenticating=False)
+        for station in stations:
+            if not self._is_ours(station.mac, station.link):
+                continue
+            host = book.host(station.mac)
+            is_news = host.station_link != station.link
+            host.station_link = station.link
+            book.times.cancel(("reauthentication", station.mac))
+            if is_news and book.is_elsewhere(host):
+                self._claims.ask_ghost(host)  # or a return whose event was lost: it will answer
+            if is_news and not host.entries:
+                book.watch(host, station.link, "the station is here, no address known")
+
+    def denial_ended(self, host: Host) -> None:
+        """A peer's denial was for a while: if the host is still here, it may ask for the address again."""
+        book = self._book
+        for address in [address for address, until in host.denied.items() if until <= book.now]:
+            del host.denied[address]
+            link = host.station_link or next((entry.link for entry in host.entries.values()), None)
+            if link is not None:
+                book.seen(link, host.mac, address)
+        if host.denied:
+            book.times.set(("denial", host.mac), min(host.denied.values()))
+
+    def link_lost(self, link: str) -> None:
+        """Its routes go at once. Who is associated on it is hostapd's to say, which may well go on."""
+        book = self._book
+        if link in book.admission.links:
+            self._lost_links.add(link)
+        for entry in [entry for entry in book.entries.values() if entry.link == link]:
+            book.drop(entry, f"interface {link} is gone")
+
+    def link_returned(self, link: str) -> None:
+        """The neighbour cache of a link that was down is empty, its stations may be silent: ask, and look."""
+        book = self._book
+        if link not in self._lost_links:
+            return
+        self._lost_links.discard(link)
+        for host in list(book.hosts.values()):
+            if host.station_link == link and not host.entries and not book.is_elsewhere(host):
+                for address in book.live_binding(host):
+                    book.seen(link, host.mac, address)
+                book.watch(host, link, f"interface {link} is back, no address is here")
+
+    def mac_learned(self, mac: Mac, link: str) -> None:
+        """A bridge behind us learned the MAC: where no association is reported, the hint to look for the host."""
+        if not self._is_ours(mac, link):
+            return
+        book = self._book
+        host = book.host(mac)
+        if host.is_here:
+            return
+        for address in book.live_binding(host):
+            book.seen(link, mac, address)
+        book.watch(host, link, "the bridge learned its MAC, no address is here")
+
+    def mac_forgotten(self, mac: Mac) -> None:
+        """The bridge has not heard the MAC for a while, or its port went down."""
+        host = self._book.hosts.get(mac)
+        for entry in list(host.entries.values()) if host is not None else ():
+            self._book.probe(entry, "the bridge forgot its MAC")

@@ -1,0 +1,207 @@
+"""Several access points, one air, anything may happen: the invariants hold, and quiet time makes everything right."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from roamroute import events
+from roamroute.policy import Policy
+from roamroute.testing.air import LINK, AccessPoint, RoamingStation, World
+from roamroute.testing.invariants import broken_invariants
+from roamroute.values import Station
+
+POLICY = Policy(
+    stale_probe_after_s=10.0,
+    addresses_per_host=3,
+    addresses_total=12,
+    hosts_remembered=8,
+    probes_per_second=5.0,
+    probe_burst=3,
+    urgent_probes_per_second=50.0,
+    denial_s=10.0,
+)
+LINKS = (LINK, "wlan1")
+which_point = st.integers(0, 2)
+which_station = st.integers(0, 2)
+moments = st.sampled_from([0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.5, 1.0, 3.0, 6.0, 20.0])
+
+
+class Mesh(RuleBasedStateMachine):
+    """Three access points with two links each, two honest stations and one that lies."""
+
+    @initialize(seed=st.integers(0, 2**16), loss=st.sampled_from([0.0, 0.0, 0.5, 0.9]), trace=st.just(False))
+    def build(self, seed: int, loss: float, trace: bool) -> None:
+        self.world = World(seed, POLICY, log=print if os.environ.get("ROAMROUTE_TRACE") else None)
+        for name in "abc":
+            self.world.access_point(name, LINKS)
+        self.stations = [self.world.station(count=2), self.world.station(count=1)]
+        self.liar = self.world.station(count=1)
+        self.is_lossy(loss)
+        self.world.run(0.1)
+
+    def point(self, number: int) -> AccessPoint:
+        return self.world.access_points[number]
+
+    def one(self, number: int) -> RoamingStation:
+        return [*self.stations, self.liar][number]
+
+    @rule(station=which_station, to=which_point, link=st.sampled_from(LINKS), says_goodbye=st.booleans())
+    def roams(self, station: int, to: int, link: str, says_goodbye: bool) -> None:
+        self.one(station).roam(self.point(to), link, says_goodbye)
+
+    @rule(station=which_station, to=which_point, moment=moments, other=which_point)
+    def roams_and_comes_back(self, station: int, to: int, moment: float, other: int) -> None:
+        self.one(station).roam(self.point(to))
+        self.world.run(moment)
+        self.one(station).roam(self.point(other))
+
+    @rule(station=which_station)
+    def speaks(self, station: int) -> None:
+        self.one(station).speak()
+
+    @rule(station=which_station)
+    def sends_data(self, station: int) -> None:
+        self.one(station).send_data()
+
+    @rule(victim=st.integers(0, 1), how=st.sampled_from(["solicits", "advertises", "data"]))
+    def lies(self, victim: int, how: str) -> None:
+        here = self.liar.access_point
+        address = self.stations[victim].addresses[0]
+        if here is None:
+            return
+        if how == "solicits":
+            here.kernel.solicited(self.liar.link, address, self.liar.mac)
+        elif how == "advertises":
+            here.kernel.advertised(self.liar.link, address, self.liar.mac)
+        else:
+            here.emit(events.AddressSeen(self.liar.link, self.liar.mac, address))
+
+    @rule(station=which_station, duration=moments)
+    def sleeps(self, station: int, duration: float) -> None:
+        self.one(station).sleep(duration)
+
+    @rule(station=which_station)
+    def vanishes(self, station: int) -> None:
+        self.one(station).vanish()
+
+    @rule(moment=moments)
+    def time_passes(self, moment: float) -> None:
+        self.world.run(moment)
+
+    @rule(number=which_point, moment=moments)
+    def is_killed(self, number: int, moment: float) -> None:
+        self.point(number).kill()
+        self.world.run(moment)
+        self.point(number).start()
+
+    @rule(number=which_point)
+    def resyncs(self, number: int) -> None:
+        self.point(number).resync()
+
+    @rule(number=which_point)
+    def hostapd_restarts(self, number: int) -> None:
+        self.point(number).restart_hostapd()
+
+    @rule(number=which_point, link=st.sampled_from(LINKS), moment=moments)
+    def link_flaps(self, number: int, link: str, moment: float) -> None:
+        self.point(number).kernel.link_down(link)
+        self.world.run(moment)
+        self.point(number).kernel.link_up(link)
+
+    @rule(number=which_point, station=which_station)
+    def kernel_prunes(self, number: int, station: int) -> None:
+        for link in LINKS:
+            self.point(number).kernel.prune(link, self.one(station).addresses[0])
+
+    @rule(number=which_point, station=which_station)
+    def foreign_route(self, number: int, station: int) -> None:
+        self.point(number).emit(events.ForeignRouteSeen(self.one(station).addresses[0], "router"))
+
+    @rule(number=which_point, station=which_station, link=st.sampled_from(LINKS))
+    def bridge_learns(self, number: int, station: int, link: str) -> None:
+        self.point(number).emit(events.MacLearned(self.one(station).mac, link, "port"))
+
+    @rule(number=which_point, station=which_station)
+    def bridge_forgets(self, number: int, station: int) -> None:
+        self.point(number).emit(events.MacForgotten(self.one(station).mac, LINK))
+
+    @rule(number=which_point, station=which_station, link=st.sampled_from(LINKS))
+    def reports_nonsense(self, number: int, station: int, link: str) -> None:
+        self.point(number).emit(events.StationLeft(Station(self.one(station).mac, link), is_reauthenticating=True))
+
+    @rule(number=which_point)
+    def drains(self, number: int) -> None:
+        self.point(number).emit(events.Drained())
+
+    @rule(number=which_point)
+    def resumes(self, number: int) -> None:
+        self.point(number).emit(events.Resumed())
+
+    @rule(loss=st.sampled_from([0.0, 0.3, 0.9]))
+    def is_lossy(self, loss: float) -> None:
+        self.world.network.loss = loss
+        self.world.network.duplication = loss / 2
+        self.world.network.jitter = loss / 10
+
+    @rule(one=which_point, other=which_point)
+    def is_cut(self, one: int, other: int) -> None:
+        if one != other:
+            self.world.cut(self.point(one), self.point(other))
+
+    @precondition(lambda self: self.world.network.cut)
+    @rule()
+    def is_mended(self) -> None:
+        for pair in sorted(self.world.network.cut, key=lambda pair: sorted(map(int, pair))):
+            one, other = (point for point in self.world.access_points if point.peer in pair)
+            self.world.mend(one, other)
+
+    @invariant()
+    def invariants_hold(self) -> None:
+        for point in self.world.access_points:
+            assert point.wanted == dict(point.engine.wanted)
+            assert list(broken_invariants(point.engine)) == []
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        self.quieten()
+        for station in self.stations:
+            expected = [] if station.access_point is None else [station.access_point]
+            for address in station.addresses:
+                assert self.world.announcers(address) == expected, (station.mac, address)
+
+    def quieten(self) -> None:
+        """Nobody lies, moves or is cut off any more; hosts talk, sources resynchronise, time passes."""
+        self.is_mended()
+        self.is_lossy(0.0)
+        self.liar.vanish()
+        for point in self.world.access_points:
+            point.emit(events.Resumed())
+        for _ in range(3):
+            for point in self.world.access_points:
+                point.resync()
+            for station in self.stations:
+                station.speak()
+            for _ in range(12):
+                self.world.run(5.0)
+                for station in self.stations:
+                    station.send_data()
+                self.invariants_hold()
+
+
+def limits(examples: int, steps: int) -> Any:
+    return settings(
+        max_examples=int(os.environ.get("ROAMROUTE_EXAMPLES", examples)),
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
+TestMesh = Mesh.TestCase
+TestMesh.settings = limits(150, 25)
