@@ -254,6 +254,31 @@ async def test_a_loss_is_said_and_followed_by_a_dump_that_holds_everything(bed: 
             assert whole >= {IPv6Address(base + number) for number in range(1000)}
 
 
+async def test_a_full_neighbour_table_is_told_with_its_remedy(bed: Bed) -> None:
+    """The table and its limit are the whole host's, so it is full for a few milliseconds only."""
+    index = int(bed.on_ap("cat /sys/class/net/wlan0/ifindex"))
+    base = int(IPv6Address("fd44:0:0:1::1:0"))
+    async with running() as (source, heard):
+        requests = Requests()
+        refused = 0
+        for number in range(0, 20000, 500):
+            flags = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
+            bodies = [
+                netlink.neighbour_body(index, IPv6Address(base + number + each), Mac("02:00:00:00:00:07"), Nud.STALE)
+                for each in range(500)
+            ]
+            refused = len(requests.transact([(netlink.RTM_NEWNEIGH, flags, body) for body in bodies]))
+            if refused:
+                break
+        source.probe([Probe("wlan0", ip_address(bed.ADDRESS6), bed.MAC, "test")])
+        source.probe([Probe("wlan0", ip_address(bed.ADDRESS6), bed.MAC, "test")])
+        bed.on_ap("ip link set wlan0 down")  # empties it
+        requests.close()
+        assert refused, "no limit below 20,000 neighbours"
+        complaints = [line for line in heard.log.lines if "gc_thresh3" in line]
+        assert len(complaints) == 1, heard.log.lines
+
+
 async def test_a_bridge_tells_on_which_port_a_station_is(bed: Bed) -> None:
     """The forwarding table stands in for association events (stations.source = "none")."""
     bed.unplug()
