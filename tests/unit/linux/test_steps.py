@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from roamroute.export import FibNeeds, KernelNumbers, Kick
 from roamroute.linux.kick import APART_S, Kicker
-from roamroute.linux.pace import PAUSE_S, PORTION, Pacer
+from roamroute.linux.pace import LEFT_FOR_CHANGES, PAUSE_S, PORTION, Pacer
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.steps import Action, Belief, Found, Step
 from roamroute.values import Address, HostRoute, Seconds
@@ -272,6 +272,32 @@ def test_paced_steps_keep_their_order_and_their_rate(bursts: list[tuple[int, int
     for start in range(len(times)):
         # two windows may touch: at most two portions in any stretch shorter than a pause
         assert sum(times[start] <= at < times[start] + PAUSE_S - 1e-6 for at in times[start:]) <= 2 * PORTION
+
+
+def test_a_real_change_overtakes_the_rest_of_a_kick() -> None:
+    timers = Timers()
+    sent: list[Step] = []
+    pacer = Pacer(sent.extend, timers.later, timers.clock)
+    belief = Belief(NUMBERS, PREFIXES)
+    flips = [step for _ in range(3 * PORTION) for step in belief.flip([RESERVED])]
+    pacer.send([*belief.announce([A]), *flips], is_paced=True)
+    assert len(sent) == PORTION - LEFT_FOR_CHANGES
+    pacer.send(belief.announce([B]), is_paced=True)
+    assert sent[-1].address == B.address
+    assert len(sent) == PORTION - LEFT_FOR_CHANGES + 1
+    timers.turn(1.0)
+    assert [step for step in sent if step.action is Action.KICK] == flips
+
+
+def test_kicks_that_are_large_are_further_apart_than_they_take_to_send() -> None:
+    timers = Timers()
+    kick, heard = kicker(timers)
+    plan = Kick((RESERVED,), rounds=1000)
+    kick.follow(plan)
+    for _ in range(100):
+        timers.turn(0.01)
+        kick.follow(plan)
+    assert sum(len(steps) for _, steps in heard) <= 1.0 / PAUSE_S * (PORTION - LEFT_FOR_CHANGES)
 
 
 def test_what_is_not_paced_goes_behind_what_waits() -> None:
