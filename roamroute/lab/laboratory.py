@@ -103,6 +103,17 @@ class Laboratory:
             for access_point in self.mesh.access_points:
                 access_point.namespace.ip(f"neigh flush dev {addresses.CLIENT_LINK}")
 
+    def write_routes(self, name: str) -> None:
+        """Write what every router would do with a client's packets, now, to a file that `--keep-logs` keeps."""
+        text = []
+        for router in self.mesh.all_routers:
+            for family in ("-6", "-4"):
+                routes = router.namespace.run("ip", family, "route", "show", "table", "main")
+                text.append(f"== {router.name} {family}\n{routes}")
+            if router.is_access_point:
+                text.append(router.namespace.run("ip", "neigh", "show", "dev", addresses.CLIENT_LINK))
+        (self.sandbox.subdirectory("routes") / name).write_text("\n".join(text))
+
     def new_client(self) -> Client:
         """A client with a MAC and addresses that nobody has seen before, in no cell yet."""
         identity = next(self._identities)

@@ -164,6 +164,7 @@ class WalkRun:
             wait_until(is_back, "all came back", self._lab.options.limit_s, poll_s=0.05)
         except NotReached:
             came_back = "did not come back"
+            self._lab.write_routes(f"{self._mode}-{self._behaviour}-{number}.txt")
         took = time.monotonic() - moment.connected_at
         self._progress(
             f"{self._mode}, {self._behaviour}, roam {number}: {origin.name} to {destination.name} ({visit}): "
