@@ -19,6 +19,7 @@ from roamroute.events import Event, PeerJoined, PeerLost
 from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM
 from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
 from roamroute.peers.key import KEY_BYTES
+from roamroute.peers.session import SILENCE_S
 from roamroute.values import PeerId, Seconds
 
 DEFAULT_PORT = 4544
@@ -192,7 +193,9 @@ class PeerChannel:
                 case PeerJoined(peer=peer):
                     self._log("info", f'peer joined peer={peer} because="a session stands"')
                 case PeerLost(peer=peer):
-                    self._log("warning", f'peer lost peer={peer} because="nothing heard of it, or it was removed"')
+                    is_silent = peer in self._exchange.peers
+                    cause = f"not heard for {SILENCE_S:g} s" if is_silent else "it is no peer any more"
+                    self._log("warning" if is_silent else "info", f'peer lost peer={peer} because="{cause}"')
                 case _:
                     pass
             self._emit(event)

@@ -75,8 +75,9 @@ HELLO_FIRST_S: Seconds = 0.1
 """The first hello is repeated after this; a round trip through a mesh is 5 to 50 ms."""
 HELLO_LAST_S: Seconds = 10.0
 """The greeting of an absent peer slows down to this; it greets us itself when it comes."""
-HELLO_POKED_S: Seconds = 0.02
-"""A claim for a peer without a session makes for a hello, but at most one in this time."""
+HELLO_POKED_S: Seconds = 1.0
+"""A claim for a peer without a session makes for a hello, but at most one in this time: a router of the mesh that
+does not run roamroute, and was discovered by its route, is such a peer for ever."""
 CONFIRM_FIRST_S: Seconds = 0.02
 """An agreed session is confirmed again after this, then after twice that, and so on."""
 CANDIDATE_S: Seconds = 5.0
