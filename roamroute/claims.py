@@ -58,7 +58,10 @@ class Claims:
         self.claim(host, self._basis(host), because, wanted)
 
     def is_asked_for(self, host: Host, entry: Entry) -> bool:
-        """True when our current claim names the address."""
+        """True while the address waits for the peers' answers to our claim."""
+        return self._is_named(host, entry) and ("answers", host.mac) in self._book.times
+
+    def _is_named(self, host: Host, entry: Entry) -> bool:
         claim = host.claim
         return claim is not None and host.holder == self._book.me and entry.address in claim.addresses
 
@@ -94,9 +97,10 @@ class Claims:
 
     def _wait(self, host: Host) -> None:
         """Set the time at which the first address that waits has waited enough."""
-        deadlines = [self._deadline(host, entry) for entry in host.entries.values() if not entry.is_wanted]
-        if deadlines:
-            self._book.times.set(("answers", host.mac), max(min(deadlines), self._book.now))
+        waiting = [entry for entry in host.entries.values() if not entry.is_wanted and self._is_named(host, entry)]
+        if waiting:
+            due = min(self._deadline(host, entry) for entry in waiting)
+            self._book.times.set(("answers", host.mac), max(due, self._book.now))
         else:
             self._book.times.cancel(("answers", host.mac))
 
@@ -118,7 +122,7 @@ class Claims:
             self._vouch(host, entry, because)
 
     def _vouch(self, host: Host, entry: Entry, because: str) -> None:
-        if not entry.is_wanted and self.is_asked_for(host, entry):
+        if not entry.is_wanted and self._is_named(host, entry):
             self._book.bind(host, entry.address)
             self._book.want(entry, because)
 
