@@ -14,6 +14,7 @@ import pytest
 from roamroute.effects import Deauthenticate
 from roamroute.events import Event, StationConnected, StationLeft, StationsResynced
 from roamroute.hostapd import HostapdSource, check_hostapd, roaming_link_of
+from roamroute.hostapd import connection as connection_module
 from roamroute.hostapd import source as source_module
 from roamroute.hostapd.connection import ControlConnection
 from roamroute.lab.namespaces import Namespace, Process, Sandbox
@@ -260,6 +261,44 @@ def test_a_hostapd_that_is_absent_at_the_start_is_waited_for(cell: Cell) -> None
         await follower.saw(StationsResynced(frozenset({"br-w0"}), ()))
         cell.associate("w0")
         await follower.saw(StationConnected(Station(cell.macs["w0"], "br-w0")))
+
+    follow(cell, script)
+
+
+def test_a_hostapd_that_hangs_is_noticed_and_found_again(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "PING_S", 0.3)
+    monkeypatch.setattr(connection_module, "REPLY_LIMIT_S", 0.3)
+    ready(cell, "w0")
+    cell.start_hostapd("w0")
+    station = Station(cell.macs["w0"], "br-w0")
+
+    async def script(follower: Follower) -> None:
+        await follower.saw(StationsResynced(frozenset({"br-w0"}), ()))
+        cell.associate("w0")
+        await follower.saw(StationConnected(station))
+        os.kill(cell.processes["w0"].pid, signal.SIGSTOP)
+        await follower.until(lambda: not follower.source.status()[0].is_connected, "it is noticed")
+        assert any("does not answer 'PING'" in line for line in follower.log)
+        os.kill(cell.processes["w0"].pid, signal.SIGCONT)
+        await follower.saw(StationsResynced(frozenset({"br-w0"}), (station,)))
+        assert StationLeft(station) not in follower.events
+
+    follow(cell, script)
+
+
+def test_an_event_that_was_missed_is_found_by_the_audit(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "AUDIT_S", 0.5)
+    ready(cell, "w0")
+    cell.start_hostapd("w0")
+    station = Station(cell.macs["w0"], "br-w0")
+
+    async def script(follower: Follower) -> None:
+        await follower.saw(StationsResynced(frozenset({"br-w0"}), ()))
+        cell.associate("w0")
+        await follower.saw(StationConnected(station))
+        follower.source._bsses["w0"].stations.clear()
+        await follower.saw(StationsResynced(frozenset({"br-w0"}), (station,)))
+        assert any("not what its events said" in line for line in follower.log)
 
     follow(cell, script)
 
