@@ -302,7 +302,7 @@ class KernelFib:
             self._refuse(sent[refusal.position], refusal.errno)
 
     def _refuse(self, step: Step, number: int) -> None:
-        if step.action in (Action.HIDE, Action.DELETE) and number in _GONE:
+        if (step.action is Action.HIDE or step.kind == netlink.RTM_DELROUTE) and number in _GONE:
             return
         self._belief.undo(step)
         where = f" on {step.link}" if step.link is not None else ""

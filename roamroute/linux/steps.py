@@ -176,7 +176,9 @@ class Belief:
     def unreserve(self, addresses: Iterable[Address]) -> list[Step]:
         """The steps that delete reserved routes."""
         present = [(address, self.reserved.pop(address)) for address in addresses if address in self.reserved]
-        return [self._unreachable(Action.DELETE, address, 0, protocol) for address, protocol in present]
+        return [
+            self._unreachable(Action.KICK, address, 0, protocol, netlink.RTM_DELROUTE) for address, protocol in present
+        ]
 
     def clear(self) -> list[Step]:
         """The steps that remove everything of ours at once: live, parked and reserved."""
@@ -256,6 +258,8 @@ class Belief:
         protocol, metric = self._numbers.protocol, self._numbers.metric
         return Step(Action.DELETE, route.address, route.link, netlink.RTM_DELROUTE, 0, protocol, metric)
 
-    def _unreachable(self, action: Action, address: Address, flags: int, protocol: int) -> Step:
-        kind = netlink.RTM_DELROUTE if action is Action.DELETE else netlink.RTM_NEWROUTE
+    def _unreachable(
+        self, action: Action, address: Address, flags: int, protocol: int, kind: int = netlink.RTM_NEWROUTE
+    ) -> Step:
+        kind = netlink.RTM_DELROUTE if action is Action.DELETE else kind
         return Step(action, address, None, kind, flags, protocol, self._numbers.parked_metric)
