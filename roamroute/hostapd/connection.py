@@ -26,12 +26,16 @@ DATAGRAMS_PER_WAKEUP = 64
 
 
 class ControlConnection:
-    """Talks to one BSS. `take` gets every event as it comes, in order, from the loop's thread."""
+    """Talks to one BSS. `take` gets every event as it comes, in order, from the loop's thread, and None at the end.
+
+    `reason` says why it ended.
+    """
 
     def __init__(
-        self, path: Path, take: Callable[[HostapdEvent], None], refuse: Callable[[str], None] = lambda _: None
+        self, path: Path, take: Callable[[HostapdEvent | None], None], refuse: Callable[[str], None] = lambda _: None
     ) -> None:
         """Connect. `refuse` is told of datagrams that do not parse. Raises: DaemonGone when nobody listens there."""
+        self.reason = ""
         self._path, self._take, self._refuse = path, take, refuse
         self._reply: asyncio.Future[str] | None = None
         self._turn = asyncio.Lock()
@@ -59,11 +63,11 @@ class ControlConnection:
                 async with asyncio.timeout(REPLY_LIMIT_S):
                     return await self._reply
             except TimeoutError:
-                self.close()
-                raise DaemonGone(f"hostapd at {self._path} does not answer {command!r}") from None
+                self.close(f"hostapd at {self._path} does not answer {command!r}")
+                raise DaemonGone(self.reason) from None
             except OSError as error:
-                self.close()
-                raise DaemonGone(f"sending {command!r} to {self._path}: {error.strerror or error}") from error
+                self.close(f"sending {command!r} to {self._path}: {error.strerror or error}")
+                raise DaemonGone(self.reason) from error
             finally:
                 self._reply = None
 
@@ -77,15 +81,18 @@ class ControlConnection:
             return False
         return True
 
-    def close(self) -> None:
-        """Let go of the socket; idempotent. hostapd forgets us at its next event."""
-        if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket.fileno())
-            with contextlib.suppress(OSError):
-                self._socket.send(b"DETACH")
-            self._socket.close()
+    def close(self, reason: str = "closed") -> None:
+        """Let go of the socket; idempotent. Whoever waits for a reply gets DaemonGone."""
+        if self._socket.fileno() < 0:
+            return
+        self.reason = reason
+        self._loop.remove_reader(self._socket.fileno())
+        with contextlib.suppress(OSError):
+            self._socket.send(b"DETACH")
+        self._socket.close()
         if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(OSError("closed"))
+            self._reply.set_exception(OSError(reason))
+        self._take(None)
 
     def _read(self) -> None:
         for _ in range(DATAGRAMS_PER_WAKEUP):

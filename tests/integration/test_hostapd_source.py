@@ -288,6 +288,7 @@ def test_a_hostapd_that_hangs_is_noticed_and_found_again(cell: Cell, monkeypatch
 
 def test_an_event_that_was_missed_is_found_by_the_audit(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "AUDIT_S", 0.5)
+    monkeypatch.setattr(source_module, "PING_S", 0.3)
     ready(cell, "w0")
     cell.start_hostapd("w0")
     station = Station(cell.macs["w0"], "br-w0")
