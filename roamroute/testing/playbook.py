@@ -17,7 +17,7 @@ after. It runs as it is read, so a failure points at the line of the script, and
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 
@@ -179,6 +179,19 @@ class Playbook:
             self._do(step)
         return self.skip()
 
+    def wait_for(self, kind: type, at_most: Seconds) -> list[Effect]:
+        """Let time pass until an effect of this kind comes; hand out all that came. Raises: AssertionError if none."""
+        __tracebackhide__ = True
+        end = self.now + at_most
+        self._story.append(f"{self.now:10.3f} >> wait for {kind.__name__}, at most {at_most} s")
+        while not any(isinstance(effect, kind) for _, effect in self._pending):
+            due = self.engine.next_wakeup
+            if due is None or due > end:
+                self._fail(f"no {kind.__name__} within {at_most} s")
+            self.now = max(self.now, due)
+            self._came(self.engine.tick(self.now))
+        return self.skip()
+
     # -- below ------------------------------------------------------------------------------------------------------
 
     def _do(self, step: Event | Wait) -> None:
@@ -202,7 +215,7 @@ class Playbook:
         when, effect = self._pending.pop(position)
         self._story.append(f"{when:10.3f}    << {effect!r}")
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str) -> NoReturn:
         __tracebackhide__ = True
         story = "\n".join(self._story[-40:])
         rest = "\n".join(f"{when:10.3f}     ? {effect!r}" for when, effect in self._pending)
