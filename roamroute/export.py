@@ -30,7 +30,7 @@ class KernelNumbers:
     """How our routes are marked in the kernel (`[kernel]` of the configuration).
 
     `hidden_protocol` marks a route just before its deletion, so that a daemon which filters by protocol does not see
-    the deletion; it is never redistributed.
+    the deletion; it is never redistributed. `dormant_protocol` marks a route whose withdrawal is known everywhere.
     """
 
     protocol: int = 144
@@ -39,6 +39,7 @@ class KernelNumbers:
     table: int = 254
     metric: int = 8
     parked_metric: int = 0x7FFFFFFF
+    dormant_protocol: int = 147
 
 
 @attrs.frozen
@@ -66,6 +67,8 @@ class FibNeeds:
     that the daemon announces it as unreachable while its own foreign route wins in the FIB.
     `parked_limit`: at most so many parked routes; the oldest goes first.
     `parked_for_s`: a parked route may be deleted after this time, if `Exporter.may_delete` agrees.
+    `dormant_after_s`: before that it gets `dormant_protocol` after this time, by which its withdrawal has reached the
+    neighbours: the daemon may then announce another router's route for the address again. None: never.
     `linger_s`: at a clean stop, the time that the daemon needs to send the withdrawals before the parked routes go too.
     """
 
@@ -73,6 +76,7 @@ class FibNeeds:
     parks: bool = False
     parked_limit: int = 1024
     parked_for_s: Seconds = 60.0
+    dormant_after_s: Seconds | None = None
     kick: Kick | None = None
     linger_s: Seconds = 0.0
 

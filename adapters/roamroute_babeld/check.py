@@ -12,7 +12,7 @@ from roamroute_babeld.exporter import FRAGMENT, GREETING_LIMIT_S, duplicates_rem
 from roamroute_babeld.rules import Statements, statements_of
 from roamroute_babeld.session import Session, Stage
 from roamroute_babeld.settings import Settings
-from roamroute_babeld.tables import POISON
+from roamroute_babeld.tables import DORMANT, POISON
 from roamroute_babeld.version import Quirks, Version, quirks_of
 
 _LOADING_LIMIT_S: Seconds = 5.0
@@ -93,10 +93,11 @@ def _rules(session: Session, statements: Statements | None, context: ExporterCon
             faults.append(f"no redistribute rule matches proto {numbers.protocol}")
         elif live.metric >= POISON:
             faults.append(f'"{live.text}" ({live.where}) stands in front and denies proto {numbers.protocol}')
-        parked = statements.decide(address, numbers.withdrawing_protocol)
-        if live is not None and (parked is None or parked.metric != POISON):
-            seen = f'"{parked.text}" ({parked.where})' if parked is not None else "no rule"
-            faults.append(f"proto {numbers.withdrawing_protocol} must have metric {POISON}, but {seen} decides")
+        for protocol, metric in ((numbers.withdrawing_protocol, POISON), (numbers.dormant_protocol, DORMANT)):
+            parked = statements.decide(address, protocol)
+            if live is not None and (parked is None or parked.metric != metric):
+                seen = f'"{parked.text}" ({parked.where})' if parked is not None else "no rule"
+                faults.append(f"proto {protocol} must have metric {metric}, but {seen} decides")
         hidden = statements.decide(address, numbers.hidden_protocol)
         if live is not None and hidden is not None and hidden.metric < 65535:
             faults.append(f'proto {numbers.hidden_protocol} must be denied, "{hidden.text}" ({hidden.where}) decides')
@@ -120,7 +121,7 @@ def _options(
     quirks: Quirks = session.greeting.quirks
     if statements is None:
         return
-    if (statements.allow_duplicates or 0) <= POISON and settings.allow_duplicates is not True:
+    if (statements.allow_duplicates or 0) <= DORMANT and settings.allow_duplicates is not True:
         yield Finding(
             "warning",
             "babeld allow-duplicates",
@@ -128,12 +129,18 @@ def _options(
             "air delays its move by up to 60 s",
             duplicates_remedy(quirks),
         )
-    has_ipv4 = any(prefix.version == 4 for prefix in context.prefixes)
-    if has_ipv4 and (statements.kernel_priority or 0) <= context.kernel.metric:
+    if statements.kernel_priority != POISON:
         yield Finding(
             "error",
             "babeld kernel-priority",
-            f"is {statements.kernel_priority or 0}: babeld's IPv4 routes are better than ours (metric "
-            f"{context.kernel.metric}), and a host that comes back is sent into the mesh",
-            f"kernel-priority 1024: {FRAGMENT}",
+            f"is {statements.kernel_priority or 0}, not {POISON}: babeld may send another route instead of a withdrawal, "
+            "and neighbours keep the way to a host that left",
+            f"remove kernel-priority and -k after the fragment: {FRAGMENT}",
+        )
+    if statements.reflects_metric:
+        yield Finding(
+            "error",
+            "babeld reflect-kernel-metric",
+            f"is on: with kernel-priority {POISON} every route of babeld becomes unreachable in the kernel",
+            "remove reflect-kernel-metric from babeld's configuration",
         )

@@ -24,7 +24,7 @@ from roamroute_babeld.protocol import INFINITY, PING, Change, InterfaceLine, Lin
 from roamroute_babeld.rules import Statements, statements_of
 from roamroute_babeld.session import Greeting, Session, Stage
 from roamroute_babeld.settings import Settings
-from roamroute_babeld.tables import POISON, Tables
+from roamroute_babeld.tables import DORMANT, POISON, Tables
 from roamroute_babeld.version import Quirks, quirks_of
 
 GREETING_LIMIT_S: Seconds = 3.0
@@ -258,7 +258,7 @@ class BabeldExporter:
         if self._settings.allow_duplicates is not None:
             return self._settings.allow_duplicates
         if self._statements is not None and not self._statements.unreadable:
-            return (self._statements.allow_duplicates or 0) > POISON
+            return (self._statements.allow_duplicates or 0) > DORMANT
         return not self._quirks.aborts_on_duplicates
 
     def _confirm(self, address: Address) -> bool:

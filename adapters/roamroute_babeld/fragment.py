@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from roamroute.export import ExporterContext
 from roamroute.values import Prefix
 from roamroute_babeld.needs import RESERVED
 from roamroute_babeld.settings import Settings
-from roamroute_babeld.tables import POISON
+from roamroute_babeld.tables import DORMANT, POISON
 from roamroute_babeld.version import Version, parse_version, quirks_of
 
 DUPLICATES = 65534
 """The most that babeld takes; `redistribute` metrics below it do not keep a foreign route from being installed."""
-KERNEL_PRIORITY = 1024
-"""What Linux makes of babeld's default 0 for IPv6; for IPv4 0 stays 0, and is better than any route of ours."""
+KERNEL_PRIORITY = POISON
+"""Makes babeld send a parked route's poison rather than another router's route. It is also the kernel metric of
+babeld's routes: worse than ours, better than parked ones. (The default, 0, is better than ours for IPv4.)"""
 
 
 def fragment(settings: Settings, context: ExporterContext) -> str:
     """The text for the version that `settings` or the installed program names."""
-    return render(settings, context, settings.version or installed_version(settings.command))
+    return render(settings, context, settings.version or installed_version(command_line(settings.command)))
 
 
-def installed_version(command: str) -> Version | None:
+def command_line(command: str) -> tuple[str, ...]:
+    """A program's name, path or command line as a list, the program with its path where it can be found."""
+    program, *arguments = shlex.split(command) or [""]
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/local/sbin")
+    return (found or program, *arguments)
+
+
+def installed_version(command: Sequence[str]) -> Version | None:
     """Ask the program; None where it is not here. babeld prints its version on stderr."""
-    program = shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin:/usr/local/sbin")
-    if program is None:
-        return None
     try:
-        done = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run([*command, "-V"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return parse_version((done.stderr or done.stdout).strip())
@@ -66,7 +72,8 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
     else:
         yield f"allow-duplicates {DUPLICATES}"
     yield ""
-    yield "# Otherwise babeld's IPv4 routes have kernel metric 0, which is better than any host route of ours."
+    yield "# A withdrawal is sent even where babeld knows another way. babeld's routes get this metric in the kernel, too:"
+    yield "# ours win, and so does any other, such as a default route from DHCP (give that a greater metric, or remove it)."
     yield f"kernel-priority {KERNEL_PRIORITY}"
     if numbers.table != 254:
         yield ""
@@ -77,7 +84,7 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
     yield "# Reserved routes: their changes make babeld send at once what it has buffered. Nobody else sees them."
     for block in RESERVED:
         for protocol in (numbers.protocol, numbers.withdrawing_protocol):
-            yield f"redistribute ip {block} eq {block.max_prefixlen} proto {protocol} metric {POISON}"
+            yield f"redistribute ip {block} eq {block.max_prefixlen} proto {protocol} metric {DORMANT}"
         yield f"out ip {block} deny"
     for prefix in context.prefixes:
         yield ""
@@ -87,9 +94,10 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
 def _prefix(prefix: Prefix, context: ExporterContext) -> Iterator[str]:
     numbers = context.kernel
     hosts = f"redistribute ip {prefix} eq {prefix.max_prefixlen}"
-    yield f"# Hosts in {prefix}: here, being withdrawn, and about to be deleted."
+    yield f"# Hosts in {prefix}: here, being withdrawn, withdrawn, and about to be deleted."
     yield f"{hosts} proto {numbers.protocol} allow"
     yield f"{hosts} proto {numbers.withdrawing_protocol} metric {POISON}"
+    yield f"{hosts} proto {numbers.dormant_protocol} metric {DORMANT}"
     yield f"{hosts} proto {numbers.hidden_protocol} deny"
     yield "# The gateway's address is the same on all access points: it is nobody's host route."
     yield f"redistribute local ip {prefix} deny"

@@ -5,13 +5,12 @@ Options: `command` (the program, default babeld), `hello-interval` (seconds, def
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 
 from roamroute.errors import MachineUnfit
 from roamroute.export import ExporterContext, LabDaemon, LabRouter
 from roamroute.values import Prefix
-from roamroute_babeld.fragment import DUPLICATES, installed_version, render
+from roamroute_babeld.fragment import DUPLICATES, command_line, installed_version, render
 from roamroute_babeld.settings import Settings
 from roamroute_babeld.version import quirks_of
 
@@ -23,7 +22,7 @@ class BabeldLab:
         command = _command(options)
         version = installed_version(command)
         if version is None:
-            raise MachineUnfit(f"{command} is not babeld, or is not installed: apt-get install babeld")
+            raise MachineUnfit(f"{' '.join(command)} is not babeld, or is not installed: apt-get install babeld")
         return f"babeld {version}"
 
     def prepare(self, router: LabRouter) -> LabDaemon:
@@ -45,13 +44,12 @@ class BabeldLab:
         duplicates = ("-A", str(DUPLICATES)) if quirks.aborts_on_duplicates and router.client_links else ()
         arguments = [word for file in files for word in ("-c", str(file))]
         files_of_state = ("-S", str(router.directory / "babeld.state"), "-I", str(router.directory / "babeld.pid"))
-        daemon = (command, *files_of_state, *duplicates, *arguments, *router.mesh_links)
+        daemon = (*command, *files_of_state, *duplicates, *arguments, *router.mesh_links)
         return LabDaemon((daemon,), {"socket": socket})
 
 
-def _command(options: Mapping[str, str]) -> str:
-    command = options.get("command", "babeld")
-    return shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin:/usr/local/sbin") or command
+def _command(options: Mapping[str, str]) -> tuple[str, ...]:
+    return command_line(options.get("command", "babeld"))
 
 
 def _own_lines(router: LabRouter, socket: str) -> Iterator[str]:
@@ -59,7 +57,7 @@ def _own_lines(router: LabRouter, socket: str) -> Iterator[str]:
     hello = router.options.get("hello-interval")
     if hello is not None:
         yield f"default hello-interval {hello}"
-    yield "default type wired"
+    yield f"default type {router.options.get('link-type', 'wireless')}"
     yield f"local-path {socket}"
     yield f"redistribute local ip {router.router_address}/{router.router_address.max_prefixlen} allow"
     yield "redistribute local deny"

@@ -2,7 +2,9 @@
 
 **Parking.** A withdrawn route stays, unreachable and with the worst kernel metric, under the withdrawing protocol
 number, which is redistributed with a metric that is infinite to the neighbours: they lose the host's own /128, whatever
-the version does wrong with deletions. With `allow-duplicates` babeld installs another router's route beside it.
+the version does wrong with deletions. With `allow-duplicates` babeld installs another router's route beside it, and
+with `kernel-priority` it sends the poison all the same. Then the route becomes dormant: what is installed is sent again,
+since others may reach the host through us.
 
 **The kick.** babeld buffers updates for up to 4 s (min(hello interval, 4 s), interface.c update_jitter), except that a
 full buffer is sent within 10 ms (message.c buffer_update). Its size is max(destinations heard + originated + 4,
@@ -32,6 +34,8 @@ _MANY = tuple(_ONE_IPV6 + number for number in range(64))
 SHORT_PARKING_S: Seconds = 0.05
 """Without `allow-duplicates` a parked route keeps babeld from installing the host's new one, which comes 0.1 s after
 the withdrawal at the earliest (an intermediate router's urgent update); babeld looks within 3 ms."""
+DORMANT_AFTER_S: Seconds = 0.2
+"""The kick takes 20 ms, ten times as long on a slow machine; the host's new route comes 0.1 to 0.3 s after it."""
 LONG_PARKING_S: Seconds = 60.0
 """Nobody is in the way: long enough for three periodic updates of 16 s, in case the first was lost on the air."""
 PARKED_LIMIT = 1024
@@ -58,6 +62,7 @@ def needs_of(kick: Kick, *, has_duplicates: bool) -> FibNeeds:
         parks=True,
         parked_limit=PARKED_LIMIT,
         parked_for_s=LONG_PARKING_S if has_duplicates else SHORT_PARKING_S,
+        dormant_after_s=DORMANT_AFTER_S if has_duplicates else None,
         kick=kick,
         linger_s=LINGER_S,
     )

@@ -60,6 +60,7 @@ class Statements:
     rules: tuple[Rule, ...] = ()
     allow_duplicates: int | None = None
     kernel_priority: int | None = None
+    reflects_metric: bool = False
     unreadable: tuple[str, ...] = ()
 
     def decide(self, address: Address, protocol: int, interface: str | None = None) -> Rule | None:
@@ -135,6 +136,8 @@ def _take(statements: Statements, name: str, lines: Iterable[str]) -> Statements
             statements = attrs.evolve(statements, allow_duplicates=int(words[1]))
         elif words[0] == "kernel-priority" and len(words) == 2 and words[1].isdigit():
             statements = attrs.evolve(statements, kernel_priority=int(words[1]))
+        elif words[0] == "reflect-kernel-metric" and len(words) == 2:
+            statements = attrs.evolve(statements, reflects_metric=words[1] in ("true", "yes"))
     return attrs.evolve(statements, rules=tuple(rules))
 
 

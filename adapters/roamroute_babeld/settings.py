@@ -20,7 +20,7 @@ class Settings:
     socket: str | int = DEFAULT_SOCKET
     """babeld's local socket: its path, or its TCP port on ::1."""
     command: str = "babeld"
-    """The program, asked for its version by `roamroute config babeld`."""
+    """The program or its command line, asked for its version by `roamroute config babeld`."""
     version: Version | None = None
     """For whose version `roamroute config babeld` writes, if not for that of `command`."""
     allow_duplicates: bool | None = None

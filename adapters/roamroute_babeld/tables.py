@@ -14,9 +14,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from roamroute.values import Address, Prefix
 from roamroute_babeld.protocol import INFINITY, Change, InterfaceLine, Line, RouteLine, XrouteLine
 
-POISON = 65533
-"""The metric of parked and reserved routes. With any link's cost (2 at least) it is infinite for the neighbour, and it
-is below the 65534 that `allow-duplicates` may be at most."""
+POISON = 65532
+"""The metric of parked routes: with the cost of any link (3 at least) infinite for the neighbour. babeld sends it, and not
+another router's route that it has installed, since `kernel-priority` is as great (message.c flushupdates)."""
+DORMANT = 65533
+"""The metric of dormant routes: another router's route is installed, since `allow-duplicates` is greater (65534, the most
+that babeld takes; route.c consider_route), and is sent, since `kernel-priority` is less."""
 
 _DEFAULTS = (IPv6Network("::/0"), IPv4Network("0.0.0.0/0"))
 _IPV4_MAPPED = 0xFFFF << 32

@@ -82,6 +82,7 @@ class KernelFib:
         self._requests: Requests | None = None
         self._notifications: Notifications | None = None
         self._repair: asyncio.TimerHandle | None = None
+        self._settling: asyncio.TimerHandle | None = None
         self._up: dict[str, int] = {}
 
     @property
@@ -148,6 +149,7 @@ class KernelFib:
     def tick(self) -> None:
         """End the parking of what may go, try again what was refused."""
         needs = self._needs()
+        self._settle(needs)
         released, forced = self._belief.release(needs, self._clock(), self._may_delete)
         if forced:
             text = f"too many parked routes, deleted={len(released)} although the routing daemon may be disturbed"
@@ -160,6 +162,22 @@ class KernelFib:
             if len(self._refused) < before:
                 self._send(self._kicker.follow(needs.kick))
                 self._context.changed()
+
+    def _settle(self, needs: FibNeeds) -> None:
+        settled = self._belief.settle(needs, self._clock())
+        if settled:
+            self._send(settled + self._kicker.follow(needs.kick))
+
+    def _settle_in_time(self, needs: FibNeeds) -> None:
+        """A tick would be late for what is parked for less than a second."""
+        due = self._belief.next_due(needs) if self._settling is None else None
+        if due is not None and 0 <= (wait_s := due - self._clock()) < _TICK_S:
+            self._settling = self._call_later(wait_s, self._settle_now)
+
+    def _settle_now(self) -> None:
+        self._settling = None
+        self.tick()
+        self._settle_in_time(self._needs())
 
     def needs(self) -> FibNeeds:
         """What the routing daemon beside us needs."""
@@ -226,7 +244,8 @@ class KernelFib:
     def _dump_ours(self) -> list[Step] | None:
         """Believe what the kernel says; return the deletions of what is left over, None after a failure."""
         links = {index: name for name in self._context.interfaces if (index := _index(name)) is not None}
-        ours = (self._numbers.protocol, self._numbers.withdrawing_protocol, self._numbers.hidden_protocol)
+        numbers = self._numbers
+        ours = (numbers.protocol, numbers.withdrawing_protocol, numbers.dormant_protocol, numbers.hidden_protocol)
         found: list[Found] = []
         try:
             requests = self._opened()
@@ -263,6 +282,7 @@ class KernelFib:
             return
         refused = dict(self._refused)
         self._send(steps + self._kicker.follow(needs.kick))
+        self._settle_in_time(needs)
         if refused != self._refused:
             self._context.changed()
 
@@ -349,9 +369,10 @@ class KernelFib:
     def _deafen(self) -> None:
         self._pacer.flush()
         self._kicker.cancel()
-        if self._repair is not None:
-            self._repair.cancel()
-            self._repair = None
+        for timer in (self._repair, self._settling):
+            if timer is not None:
+                timer.cancel()
+        self._repair = self._settling = None
         if self._notifications is not None:
             asyncio.get_running_loop().remove_reader(self._notifications.fileno())
             self._notifications.close()

@@ -4,7 +4,8 @@ No socket, no clock: `KernelFib` sends the steps and tells what was refused. Our
 
 - *live*: unicast on the client's link, `protocol`, `metric`: what stations are reached by;
 - *parked*: unreachable, without a link, `withdrawing_protocol`, `parked_metric`: keeps a withdrawn address known to a
-  routing daemon that must poison it before it may forget it, and loses in the FIB against every other route;
+  routing daemon that must poison it before it may forget it, and loses in the FIB against every other route; when the
+  poison has had its time it becomes *dormant*, the same with `dormant_protocol`;
 - *hidden*: `hidden_protocol`, for the moment before a deletion, so that a daemon which filters by protocol sees a route
   change and no deletion;
 - *reserved*: as parked, but for the addresses of a kick, which lie outside the roaming prefixes.
@@ -59,6 +60,7 @@ class Parked:
 
     route: HostRoute
     since: Instant
+    is_dormant: bool = False
 
 
 @attrs.frozen
@@ -132,6 +134,27 @@ class Belief:
                 steps.append(self._unreachable(Action.DELETE, address, 0, hidden))
         return steps
 
+    def settle(self, needs: FibNeeds, now: Instant) -> list[Step]:
+        """The steps that make dormant what has been parked for long enough."""
+        if needs.dormant_after_s is None:
+            return []
+        limit = now - needs.dormant_after_s
+        due = [at for at, parked in self.parked.items() if not parked.is_dormant and parked.since <= limit]
+        for address in due:
+            self.parked[address] = attrs.evolve(self.parked[address], is_dormant=True)
+        dormant = self._numbers.dormant_protocol
+        return [self._unreachable(Action.PARK, address, _CHANGE, dormant) for address in due]
+
+    def next_due(self, needs: FibNeeds) -> Instant | None:
+        """When the next parked route is to become dormant, or may be deleted where none becomes so."""
+        dormant_after_s = needs.dormant_after_s
+        due: Instant | None = None
+        for parked in reversed(self.parked.values()):
+            if parked.is_dormant:
+                break  # what is older is dormant, too
+            due = parked.since + (needs.parked_for_s if dormant_after_s is None else dormant_after_s)
+        return due
+
     def release(self, needs: FibNeeds, now: Instant, may_delete: Callable[[HostRoute], bool]) -> tuple[list[Step], int]:
         """The steps that end the parking of what has been parked long enough.
 
@@ -151,10 +174,7 @@ class Belief:
             oldest = oldest[: max(len(oldest) - needs.parked_limit, needs.parked_limit // 4)]
             forced = sum(not may_delete(self.parked[address].route) for address in oldest)
             going += oldest
-        for address in going:
-            del self.parked[address]
-        protocol = self._numbers.withdrawing_protocol
-        return [self._unreachable(Action.DELETE, address, 0, protocol) for address in going], forced
+        return [self._delete_parked(address, self.parked.pop(address)) for address in going], forced
 
     def reserve(self, addresses: Iterable[Address]) -> list[Step]:
         """The steps that make those reserved routes that are missing."""
@@ -183,8 +203,7 @@ class Belief:
     def clear(self) -> list[Step]:
         """The steps that remove everything of ours at once: live, parked and reserved."""
         steps = [self._delete_live(route) for route in self.installed.values()]
-        protocol = self._numbers.withdrawing_protocol
-        steps += [self._unreachable(Action.DELETE, address, 0, protocol) for address in self.parked]
+        steps += [self._delete_parked(address, parked) for address, parked in self.parked.items()]
         steps += self.unreserve(tuple(self.reserved))
         self.installed.clear()
         self.parked.clear()
@@ -199,19 +218,21 @@ class Belief:
         """
         numbers = self._numbers
         since = {address: parked.since for address, parked in self.parked.items()}
+        parking = (numbers.withdrawing_protocol, numbers.dormant_protocol)
         before = self.installed
         self.installed, self.reserved = {}, {}
         parked: dict[Address, Parked] = {}
         extra: list[Step] = []
         for each in found:
             address = each.address
-            is_ours_now = each.protocol in (numbers.protocol, numbers.withdrawing_protocol)
+            is_ours_now = each.protocol in (numbers.protocol, *parking)
             if each.link is None and is_ours_now and each.metric == numbers.parked_metric:
                 if not any(address in prefix for prefix in self._prefixes):
                     self.reserved[address] = each.protocol
                     continue
-                if each.protocol == numbers.withdrawing_protocol and address not in parked:
-                    parked[address] = Parked(HostRoute(address, ""), since.get(address, now))
+                if each.protocol in parking and address not in parked:
+                    is_dormant = each.protocol == numbers.dormant_protocol
+                    parked[address] = Parked(HostRoute(address, ""), since.get(address, now), is_dormant)
                     continue
             elif each.link is not None and each.protocol == numbers.protocol and each.metric == numbers.metric:
                 route, known = HostRoute(address, each.link), self.installed.get(address)
@@ -221,7 +242,7 @@ class Belief:
                         extra.append(self._delete_live(known))
                     continue
             extra.append(Step(Action.DELETE, address, each.link, netlink.RTM_DELROUTE, 0, each.protocol, each.metric))
-        self.parked = dict(sorted(parked.items(), key=lambda item: item[1].since))
+        self.parked = dict(sorted(parked.items(), key=lambda item: (item[1].since, not item[1].is_dormant)))
         self._dropped |= {address: route for address, route in before.items() if address not in self.installed}
         return extra
 
@@ -257,6 +278,11 @@ class Belief:
     def _delete_live(self, route: HostRoute) -> Step:
         protocol, metric = self._numbers.protocol, self._numbers.metric
         return Step(Action.DELETE, route.address, route.link, netlink.RTM_DELROUTE, 0, protocol, metric)
+
+    def _delete_parked(self, address: Address, parked: Parked) -> Step:
+        numbers = self._numbers
+        protocol = numbers.dormant_protocol if parked.is_dormant else numbers.withdrawing_protocol
+        return self._unreachable(Action.DELETE, address, 0, protocol)
 
     def _unreachable(
         self, action: Action, address: Address, flags: int, protocol: int, kind: int = netlink.RTM_NEWROUTE
