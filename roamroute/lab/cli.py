@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--addresses", type=_positive, default=defaults.addresses, metavar="N", help="addresses of a client"
     )
+    parser.add_argument("--loop", action="store_true", help="link the two routers, so that the mesh has a loop")
     parser.add_argument("--mode", choices=MODES, default="roamroute", help="who publishes the client's routes")
     parser.add_argument(
         "--compare",
@@ -97,6 +98,7 @@ def options_from(arguments: argparse.Namespace) -> LabOptions:
         routing_options=routing_options,
         packets_per_second=arguments.pps,
         dwell_s=arguments.dwell,
+        has_loop=arguments.loop,
         is_polite=arguments.disassociate,
         has_ipv4=arguments.ipv4,
         first_visits=arguments.first_visits,

@@ -57,7 +57,7 @@ class Laboratory:
         self._exits.close()
 
     def _start(self) -> None:
-        self.mesh = Mesh(self.sandbox, self.options.access_points)
+        self.mesh = Mesh(self.sandbox, self.options.access_points, has_loop=self.options.has_loop)
         self.routing = MeshRouting(self.mesh, self.spec, self.options.routing_options)
         self.routing_version = self.routing.version()
         self.routing.start()

@@ -27,6 +27,8 @@ class LabOptions:
     compare_roams: int | None = None
     """Roams in every mode but the first, None: as many as in the first. Roams of the plain idea take half a minute."""
     access_points: int = 3
+    has_loop: bool = False
+    """Link the two routers, so that the mesh has a loop."""
     addresses: int = 8
     routing: str = ""
     """The exporter whose routing daemon carries the routes; empty: the first installed one that knows the lab."""

@@ -1,15 +1,15 @@
 """The emulated mesh: server, gateway, routers and access points, each a network namespace, joined by veth pairs.
 
     server --- gateway --- r1 ---+--- ap1
-                  |         |    +--- ap2
-                  |         |
+                  |         :    +--- ap2
+                  |         :
                   +------- r2 ---+--- ap3
                                  +--- (ap4, ...)
 
-The gateway and the two routers form a triangle. A mesh has loops, and without one the routing daemon's choice between
-two ways to the same host, and what it does with the worse one when the better is withdrawn, would not be exercised.
 Access points are shared out so that roams between two on the same router and roams from one router to the other both
-occur; the host route crosses two hops to the gateway in any case.
+occur; the host route crosses two hops to the gateway in any case. The dotted link exists on demand. With it gateway and
+routers form a loop: the routing daemon then has two ways to the same host, and what it does with the worse one when
+the better is withdrawn decides over the gap. Without it there is one way, and what is measured is the move itself.
 
 This module knows addresses, links and static routes. It knows no routing protocol (`routing.py`), no Wi-Fi
 (`radio.py`, `wifi.py`) and no roamroute (`roaming.py`).
@@ -56,7 +56,7 @@ class Mesh:
     `air` is the namespace in which the radio cells live, one bridge per access point: `radio.Air` works in it.
     """
 
-    def __init__(self, sandbox: Sandbox, access_point_count: int = 3) -> None:
+    def __init__(self, sandbox: Sandbox, access_point_count: int = 3, *, has_loop: bool = False) -> None:
         self.sandbox = sandbox
         self._link_indexes = itertools.count(1000)
         names = ["gw", *(f"r{number}" for number in range(1, ROUTER_COUNT + 1))]
@@ -72,7 +72,7 @@ class Mesh:
             Router(name, "access-point", position + 1, by_name[name])
             for position, name in enumerate(access_point_names)
         ]
-        self._build()
+        self._build(has_loop)
 
     @property
     def all_routers(self) -> list[Router]:
@@ -108,7 +108,7 @@ class Mesh:
                     queue.append(neighbour)
                     yield neighbour, here
 
-    def _build(self) -> None:
+    def _build(self, has_loop: bool) -> None:
         forwarding = {
             "net.ipv4.ip_forward": 1,
             "net.ipv6.conf.all.forwarding": 1,
@@ -118,7 +118,7 @@ class Mesh:
             router.namespace.sysctl(forwarding)
         self.server.sysctl({"net.ipv6.conf.default.accept_dad": 0})
         pairs = [(self.gateway, router) for router in self.routers]
-        pairs += list(itertools.pairwise(self.routers))
+        pairs += list(itertools.pairwise(self.routers)) if has_loop else []
         pairs += list(zip(self._routers_of_access_points(), self.access_points, strict=True))
         for upper, lower in pairs:
             self.veth(upper.namespace, lower.name, lower.namespace, upper.name)

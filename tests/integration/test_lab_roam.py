@@ -190,8 +190,8 @@ def test_the_prober_keeps_its_rhythm_and_stamps_arrivals_with_the_kernels_clock(
 NUMBERS = {"ap1": 1, "ap2": 2, "ap3": 3, "r1": 101, "r2": 102, "gw": 200}
 NEXT_HOPS = {
     "gw": {"ap1": "r1", "ap2": "r1", "ap3": "r2", "r1": "r1", "r2": "r2"},
-    "r1": {"ap1": "ap1", "ap2": "ap2", "ap3": "r2", "gw": "gw", "r2": "r2"},
-    "r2": {"ap1": "r1", "ap2": "r1", "ap3": "ap3", "gw": "gw", "r1": "r1"},
+    "r1": {"ap1": "ap1", "ap2": "ap2", "ap3": "gw", "gw": "gw", "r2": "gw"},
+    "r2": {"ap1": "gw", "ap2": "gw", "ap3": "ap3", "gw": "gw", "r1": "gw"},
 }
 
 
