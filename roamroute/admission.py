@@ -57,11 +57,14 @@ class Admission:
             link in self.links and mac not in self.own_macs and not is_group_mac(mac) and self.admits_address(address)
         )
 
+    def is_discovered(self, neighbour: Neighbour) -> bool:
+        """True when the entry came from neighbour discovery, whatever it is for."""
+        return not neighbour.is_foreign_made and not neighbour.nud & _NEVER
+
     def admits_neighbour(self, neighbour: Neighbour) -> bool:
         """True for a neighbour entry that came from discovery on a roaming interface (its MAC may be absent)."""
         return (
-            not neighbour.is_foreign_made
-            and not neighbour.nud & _NEVER
+            self.is_discovered(neighbour)
             and neighbour.link in self.links
             and (neighbour.mac is None or (neighbour.mac not in self.own_macs and not is_group_mac(neighbour.mac)))
             and self.admits_address(neighbour.address)

@@ -185,7 +185,10 @@ class Engine:
     def _neighbour_changed(self, neighbour: Neighbour, is_resync: bool = False, is_start: bool = False) -> None:
         book = self._book
         entry = book.entries.get(neighbour.address)
-        if not self._admission.admits_neighbour(neighbour):
+        # An address that has an entry has been admitted, and is looked at again when our own addresses change.
+        is_known = entry is not None and entry.link == neighbour.link and neighbour.mac in (entry.mac, None)
+        admission = self._admission
+        if not (admission.is_discovered(neighbour) if is_known else admission.admits_neighbour(neighbour)):
             if entry is not None and entry.link == neighbour.link:
                 book.drop(entry, "not learnt by neighbour discovery any more")
         elif neighbour.nud is Nud.FAILED:
