@@ -48,8 +48,8 @@ class Kick:
 
     Each of `addresses` is a reserved route (unreachable, `parked_metric`, `withdrawing_protocol`), never a client's; it
     is there permanently. In each of `rounds` every one of them is replaced by the other of the protocols `protocol` and
-    `withdrawing_protocol`. With `pause_s` 0 the rounds go out in the same batch as the change; otherwise the pause comes
-    before each round. `deletes`: instead, each is added, and deleted `pause_s` later.
+    `withdrawing_protocol`. With `pause_s` 0 the rounds go out in the same batch as the change; otherwise the pause
+    comes before each round. `deletes`: instead, each is added, and deleted `pause_s` later.
     """
 
     addresses: tuple[Address, ...]
