@@ -133,7 +133,7 @@ def _options(
         yield Finding(
             "error",
             "babeld kernel-priority",
-            f"is {statements.kernel_priority or 0}, not {POISON}: babeld may send another route instead of a withdrawal, "
+            f"is {statements.kernel_priority or 0}, not {POISON}: babeld may send another route and no withdrawal, "
             "and neighbours keep the way to a host that left",
             f"remove kernel-priority and -k after the fragment: {FRAGMENT}",
         )

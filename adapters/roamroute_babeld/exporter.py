@@ -20,7 +20,7 @@ from roamroute.export import ExporterContext, ExportReport, FibNeeds, Problem
 from roamroute.values import Address, HostRoute, Instant, Prefix, Seconds
 from roamroute_babeld.connection import Connection, connect, largest_mtu
 from roamroute_babeld.needs import kick_of, needs_of
-from roamroute_babeld.protocol import INFINITY, PING, Change, InterfaceLine, Line, RouteLine, XrouteLine
+from roamroute_babeld.protocol import PING, InterfaceLine, Line, RouteLine, XrouteLine
 from roamroute_babeld.rules import Statements, statements_of
 from roamroute_babeld.session import Greeting, Session, Stage
 from roamroute_babeld.settings import Settings
@@ -63,7 +63,7 @@ class BabeldExporter:
         self._kick_basis: tuple[object, ...] = ()
         self._wanted: dict[Address, Instant] = {}
         self._exported: set[Address] = set()
-        self._told: dict[Address, frozenset[str]] = {}
+        self._told: dict[Address, frozenset[tuple[str, int]]] = {}
         self._reported: tuple[Problem, ...] = ()
 
     # the contract
@@ -206,26 +206,27 @@ class BabeldExporter:
         address = line.prefix.network_address
         if line.prefix.prefixlen != line.prefix.max_prefixlen or not self._is_roaming(address):
             return
-        is_usable = line.change is not Change.FLUSH and line.metric < INFINITY
-        if is_usable and address in self._wanted and line.router_id != self._greeting.router_id:
-            # The line stands for an update that a neighbour just sent: also repeated, it is evidence.
-            self._told.pop(address, None)
         self._tell(address)
 
     def _tell(self, address: Address) -> None:
-        """Tell the core of the foreign routes for an address, when they are not those told before."""
+        """Tell the core of the foreign routes for an address, when they are not those told before.
+
+        babeld repeats the lines of routes that nobody sends any more, at every look at the neighbours: a change of
+        originator or metric alone is news.
+        """
         others = self._others(address)
         if others == self._told.get(address, frozenset()):
             return
         if others:
             self._told[address] = others
-            self._context.emit(ForeignRouteSeen(address, f"babel router {min(others)}"))
+            self._context.emit(ForeignRouteSeen(address, f"babel router {min(others)[0]}"))
         else:
             del self._told[address]
             self._context.emit(ForeignRouteLost(address))
 
-    def _others(self, address: Address) -> frozenset[str]:
-        return self._tables.originators(address) - {self._greeting.router_id}
+    def _others(self, address: Address) -> frozenset[tuple[str, int]]:
+        ours = self._greeting.router_id
+        return frozenset(heard for heard in self._tables.originators(address) if heard[0] != ours)
 
     def _is_roaming(self, address: Address) -> bool:
         return any(address.version == prefix.version and address in prefix for prefix in self._context.prefixes)

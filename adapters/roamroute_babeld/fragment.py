@@ -72,8 +72,8 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
     else:
         yield f"allow-duplicates {DUPLICATES}"
     yield ""
-    yield "# A withdrawal is sent even where babeld knows another way. babeld's routes get this metric in the kernel, too:"
-    yield "# ours win, and so does any other, such as a default route from DHCP (give that a greater metric, or remove it)."
+    yield "# A withdrawal is sent even where babeld knows another way. babeld's routes get this metric in the kernel:"
+    yield "# ours win, and so does any other, such as a default route from DHCP (give that a greater metric)."
     yield f"kernel-priority {KERNEL_PRIORITY}"
     if numbers.table != 254:
         yield ""

@@ -1,10 +1,10 @@
 """What the kernel exporter must do for a babeld in a given state: parking, and the kick that makes it send at once.
 
 **Parking.** A withdrawn route stays, unreachable and with the worst kernel metric, under the withdrawing protocol
-number, which is redistributed with a metric that is infinite to the neighbours: they lose the host's own /128, whatever
-the version does wrong with deletions. With `allow-duplicates` babeld installs another router's route beside it, and
-with `kernel-priority` it sends the poison all the same. Then the route becomes dormant: what is installed is sent again,
-since others may reach the host through us.
+number, which is redistributed with a metric that is infinite to the neighbours: they lose the host's own /128,
+whatever the version does wrong with deletions. With `allow-duplicates` babeld installs another router's route beside
+it, and with `kernel-priority` it sends the poison all the same. Then the route becomes dormant: what is installed is
+sent again, since others may reach the host through us.
 
 **The kick.** babeld buffers updates for up to 4 s (min(hello interval, 4 s), interface.c update_jitter), except that a
 full buffer is sent within 10 ms (message.c buffer_update). Its size is max(destinations heard + originated + 4,

@@ -15,11 +15,11 @@ from roamroute.values import Address, Prefix
 from roamroute_babeld.protocol import INFINITY, Change, InterfaceLine, Line, RouteLine, XrouteLine
 
 POISON = 65532
-"""The metric of parked routes: with the cost of any link (3 at least) infinite for the neighbour. babeld sends it, and not
-another router's route that it has installed, since `kernel-priority` is as great (message.c flushupdates)."""
+"""The metric of parked routes: with the cost of any link (3 at least) infinite for the neighbour. babeld sends it, and
+not another router's route that it has installed, since `kernel-priority` is as great (message.c flushupdates)."""
 DORMANT = 65533
-"""The metric of dormant routes: another router's route is installed, since `allow-duplicates` is greater (65534, the most
-that babeld takes; route.c consider_route), and is sent, since `kernel-priority` is less."""
+"""The metric of dormant routes: another router's route is installed, since `allow-duplicates` is greater (65534, the
+most that babeld takes; route.c consider_route), and is sent, since `kernel-priority` is less."""
 
 _DEFAULTS = (IPv6Network("::/0"), IPv4Network("0.0.0.0/0"))
 _IPV4_MAPPED = 0xFFFF << 32
@@ -36,7 +36,7 @@ class Tables:
         self.routes: dict[str, RouteLine] = {}
         """What it heard, by babeld's own name for the route."""
         self._heard: Counter[tuple[Prefix, Prefix]] = Counter()
-        self._hosts: dict[Address, dict[str, str]] = {}
+        self._hosts: dict[Address, dict[str, tuple[str, int]]] = {}
         self._short: set[Prefix] = set()
         self._ipv4_hosts = 0
 
@@ -64,8 +64,8 @@ class Tables:
         """The metric with which the host route of `address` is originated; None where it is not."""
         return self.xroutes.get(_host_key(address))
 
-    def originators(self, address: Address) -> frozenset[str]:
-        """The routers whose host route for `address` was heard, with a finite metric."""
+    def originators(self, address: Address) -> frozenset[tuple[str, int]]:
+        """The routers whose host route for `address` was heard, each with the (finite) metric of that route."""
         return frozenset(self._hosts.get(address, {}).values())
 
     def foreign_hosts(self) -> Iterator[Address]:
@@ -133,7 +133,7 @@ class Tables:
         self._heard[key] += 1
         is_host = line.prefix.prefixlen == line.prefix.max_prefixlen and line.source in _DEFAULTS
         if is_host and line.metric < INFINITY:
-            self._hosts.setdefault(line.prefix.network_address, {})[line.identity] = line.router_id
+            self._hosts.setdefault(line.prefix.network_address, {})[line.identity] = (line.router_id, line.metric)
 
     def _forget(self, before: RouteLine) -> None:
         key = (before.prefix, before.source)
