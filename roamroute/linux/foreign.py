@@ -52,6 +52,7 @@ class ForeignRoutes:
                 ours.protocol,
                 ours.withdrawing_protocol,
                 ours.hidden_protocol,
+                ours.dormant_protocol,
             }
         )
         self._changed = changed

@@ -24,6 +24,7 @@ from .linux_namespaces import Bed, Logged, make_bed
 A = HostRoute(ip_address("fd44:0:0:1::a"), "wlan0")
 B = HostRoute(ip_address("fd44:0:0:1::b"), "wlan0")
 C4 = HostRoute(ip_address("10.44.0.12"), "wlan0")
+PREFIXES = (ip_network(Bed.PREFIX), ip_network("10.44.0.0/16"))
 PARKING = FibNeeds(parks=True, parked_limit=100, parked_for_s=60.0)
 RESERVED = IPv6Address("100::44")
 
@@ -54,7 +55,7 @@ class Fib(KernelFib):
     ) -> None:
         self.log = Logged()
         self.now = 1000.0
-        context = ExporterContext(links, (ip_network(Bed.PREFIX),), numbers, lambda _event: None, self.log)
+        context = ExporterContext(links, PREFIXES, numbers, lambda _event: None, self.log)
         super().__init__(context, lambda: needs or FibNeeds(), may_delete, clock=lambda: self.now)
         _OPENED.append(self)
 
@@ -291,6 +292,29 @@ def test_a_route_that_returns_is_live_before_the_parked_one_goes(bed: Bed) -> No
     assert len(host_routes(bed)) == 2
 
 
+async def test_a_parked_route_becomes_dormant_in_time_and_a_new_start_knows_it(bed: Bed) -> None:
+    """The withdrawal is known everywhere by then; what others say about the address may pass again."""
+    settling = attrs.evolve(PARKING, dormant_after_s=0.1)
+    context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers(), lambda _event: None, Logged())
+    fib = KernelFib(context, lambda: settling, lambda _route: True)
+    _OPENED.append(fib)
+    async with running(fib):
+        fib.apply(Delta(announced=(A, C4)))
+        monitor = Monitor()
+        fib.apply(Delta(withdrawn=(A, C4)))
+        assert "proto 145" in host_routes(bed)[0]
+        await asyncio.sleep(0.05)
+        assert "proto 145" in host_routes(bed)[0]
+        await eventually(lambda: all("proto 147" in line for line in host_routes(bed)), within_s=0.5)
+        assert [each[0] for each in monitor.heard()][-2:] == ["replace", "replace"]
+    again = Fib(settling)
+    again.apply_all((A,))
+    assert set(again.parked) == {C4.address}
+    assert set(again.installed.values()) == {A}
+    again.clear()
+    assert host_routes(bed) == []
+
+
 def test_parking_ends_after_its_time_and_only_when_the_daemon_agrees(bed: Bed) -> None:
     agreed: set[HostRoute] = {A}
     fib = Fib(PARKING, agreed.__contains__)
@@ -418,7 +442,7 @@ async def test_a_start_with_many_routes_leaves_the_routing_daemon_time_to_listen
     base = int(IPv6Address("fd44:0:0:1::1:0"))
     wanted = tuple(HostRoute(IPv6Address(base + number), "wlan0") for number in range(1000))
     fib = KernelFib(
-        ExporterContext(("wlan0",), (ip_network(Bed.PREFIX),), KernelNumbers(), lambda _event: None, Logged()),
+        ExporterContext(("wlan0",), PREFIXES, KernelNumbers(), lambda _event: None, Logged()),
         lambda: PARKING,
         lambda _route: True,
     )
@@ -465,7 +489,7 @@ async def test_our_own_routes_do_not_fill_the_buffers_that_listen_for_others(bed
     base = int(IPv6Address("fd44:0:0:1::1:0"))
     wanted = tuple(HostRoute(IPv6Address(base + number), "wlan0") for number in range(10000))
     log = Logged()
-    context = ExporterContext(("wlan0",), (ip_network(Bed.PREFIX),), KernelNumbers(), lambda _event: None, log)
+    context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers(), lambda _event: None, log)
     exporter = SPEC.create(None, context)
     assert isinstance(exporter, KernelFib)
     _OPENED.append(exporter)
@@ -537,7 +561,7 @@ async def test_a_route_on_a_link_that_is_down_is_told_once_and_tried_again(bed: 
 async def test_the_plain_kernel_exporter_reports_foreign_host_routes(bed: Bed) -> None:
     events: list[Event] = []
     log = Logged()
-    context = ExporterContext(("wlan0",), (ip_network(Bed.PREFIX),), KernelNumbers(), events.append, log)
+    context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers(), events.append, log)
     exporter = SPEC.create(SPEC.parse({}), context)
     bed.on_ap("ip -6 route add fd44:0:0:1::77 dev lo proto 42 metric 1024")
     assert isinstance(exporter, KernelFib)

@@ -77,6 +77,8 @@ def carry_out(fib: Fib, belief: Belief, steps: list[Step]) -> None:
             belief.undo(step)
 
 
+SETTLING = attrs.evolve(PARKING, dormant_after_s=0.2)
+
 changes = st.lists(
     st.tuples(st.sampled_from(HOSTS), st.sampled_from(["wlan0", "wlan1", None]), st.booleans(), st.integers(0, 90)),
     max_size=30,
@@ -93,7 +95,7 @@ def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
     sent = 0
     for address, link, parks, pause in run:
         now += pause
-        needs = attrs.evolve(PARKING, parks=parks)
+        needs = attrs.evolve(SETTLING, parks=parks)
         had = address in belief.installed
         if link is None:
             wanted.pop(address, None)
@@ -115,12 +117,14 @@ def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
                 carry_out(fib, belief, belief.unpark([at for at in belief.parked if at in wanted]))
                 carry_out(fib, belief, belief.withdraw(lost, needs, now))
                 break
+        now += pause % 3 * 0.1
+        carry_out(fib, belief, belief.settle(needs, now))
         released, _forced = belief.release(needs, now, lambda _route: True)
         carry_out(fib, belief, released)
         assert fib.live() == set(wanted.values()) == set(belief.installed.values())
-        assert {at for (at, _), each in fib.routes.items() if (NUMBERS.withdrawing_protocol, None) in each} == set(
-            belief.parked
-        )
+        for protocol, is_dormant in ((NUMBERS.withdrawing_protocol, False), (NUMBERS.dormant_protocol, True)):
+            there = {at for (at, _), each in fib.routes.items() if (protocol, None) in each}
+            assert there == {at for at, parked in belief.parked.items() if parked.is_dormant is is_dormant}
         assert not set(belief.parked) & set(wanted)
         assert len(belief.parked) <= PARKING.parked_limit
         hidden = [found for found in fib.dump() if found.protocol == NUMBERS.hidden_protocol]
@@ -165,6 +169,48 @@ def test_above_the_limit_the_oldest_quarter_goes_at_once() -> None:
     assert [step.address for step in steps] == [route.address for route in routes[:2]]
     assert forced == 1
     assert list(belief.parked) == [route.address for route in routes[2:]]
+
+
+def test_a_parked_route_becomes_dormant_when_its_withdrawal_is_known() -> None:
+    belief = Belief(NUMBERS, PREFIXES)
+    belief.announce([A, B])
+    belief.withdraw([A], SETTLING, 10.0)
+    belief.withdraw([B], SETTLING, 10.1)
+    assert belief.next_due(SETTLING) == 10.2
+    assert belief.settle(SETTLING, 10.1) == []
+    (step,) = belief.settle(SETTLING, 10.2)
+    assert (step.address, step.protocol, step.link) == (A.address, NUMBERS.dormant_protocol, None)
+    assert belief.settle(SETTLING, 10.2) == []
+    assert belief.next_due(SETTLING) == pytest.approx(10.3)
+    steps = belief.announce([A])
+    assert [(each.action, each.protocol) for each in steps] == [
+        (Action.ANNOUNCE, NUMBERS.protocol),
+        (Action.HIDE, NUMBERS.hidden_protocol),
+        (Action.DELETE, NUMBERS.hidden_protocol),
+    ]
+    belief.settle(SETTLING, 99.0)
+    assert belief.next_due(SETTLING) is None
+    (deletion,) = belief.release(SETTLING, 99.0, lambda _route: True)[0]
+    assert (deletion.address, deletion.protocol) == (B.address, NUMBERS.dormant_protocol)
+
+
+def test_nothing_becomes_dormant_where_nobody_asks_for_it() -> None:
+    belief = Belief(NUMBERS, PREFIXES)
+    belief.announce([A])
+    belief.withdraw([A], PARKING, 10.0)
+    assert belief.settle(PARKING, 99.0) == []
+    assert belief.next_due(PARKING) == 10.0 + PARKING.parked_for_s
+
+
+def test_dormant_routes_are_adopted_as_such() -> None:
+    belief = Belief(NUMBERS, PREFIXES)
+    worst = NUMBERS.parked_metric
+    found = [
+        Found(HOSTS[0], None, NUMBERS.dormant_protocol, worst),
+        Found(HOSTS[1], None, NUMBERS.withdrawing_protocol, worst),
+    ]
+    assert belief.adopt(found, 5.0) == []
+    assert [(at, parked.is_dormant) for at, parked in belief.parked.items()] == [(HOSTS[0], True), (HOSTS[1], False)]
 
 
 def test_reserved_routes_are_told_from_parked_ones_by_their_prefix() -> None:
