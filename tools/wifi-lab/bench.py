@@ -29,6 +29,8 @@ GATEWAY_ADDRESS = "fd44:0:0:a::9"
 SHARED_MAC = "02:00:5e:44:00:01"
 PASSPHRASE = "roaming without a bridge"
 PORT = 4000
+Arrival = tuple[float, int, float]
+"""Of a probe: when it arrived, its number, when it was sent."""
 PROBE = struct.Struct("!Id")  # number, time of sending
 
 _CLONE_NEWNET = 0x40000000
@@ -145,14 +147,11 @@ class Saying:
 
 @dataclass
 class Recorder:
-    """Sends and receives the probes and listens to the daemons, in a thread of its own, all by one clock.
-
-    `downlink`, `uplink`: (time of arrival, number, time of sending).
-    """
+    """Sends and receives the probes and listens to the daemons, in a thread of its own, all by one clock."""
 
     sayings: list[Saying] = field(default_factory=list)
-    downlink: list[tuple[float, int, float]] = field(default_factory=list)
-    uplink: list[tuple[float, int, float]] = field(default_factory=list)
+    downlink: list[Arrival] = field(default_factory=list)
+    uplink: list[Arrival] = field(default_factory=list)
     sent: int = 0
 
     def __post_init__(self) -> None:
@@ -195,7 +194,7 @@ class Recorder:
             for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
                 key.data()
 
-    def _take(self, end: socket.socket, into: list[tuple[float, int, float]]) -> None:
+    def _take(self, end: socket.socket, into: list[Arrival]) -> None:
         now = time.monotonic()
         try:
             number, sent_at = PROBE.unpack(end.recv(64))
@@ -215,7 +214,7 @@ class Recorder:
         )
 
     @staticmethod
-    def first_arrival(record: Sequence[tuple[float, int, float]], since: float) -> float | None:
+    def first_arrival(record: Sequence[Arrival], since: float) -> float | None:
         found = None
         for arrived_at, _, _ in reversed(record):
             if arrived_at < since:
@@ -290,6 +289,7 @@ class Bench:
         self.client.run("ip", "addr", "add", f"{client_address}/128", "dev", "wlan0", "nodad")
         self.client.run("ip", "route", "add", "default", "via", "fe80::1", "dev", "wlan0")
         self.supplicant = self._supplicant()
+        self.current = ""
 
     def ap(self, name: str) -> AccessPoint:
         return next(each for each in self.access_points if each.name == name)
@@ -323,6 +323,7 @@ class Bench:
         wait_until(lambda: self.recorder.first(name, said, since) is not None, f"{name} says {said}", limit_s, 0.005)
         moment = self.recorder.first(name, said, since)
         assert moment is not None
+        self.current = name
         return moment
 
     def _radio(self, number: int, namespace: Namespace) -> None:
