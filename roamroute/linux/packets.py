@@ -4,9 +4,10 @@ A DAD solicitation makes no neighbour entry, and a station with a cached gateway
 at all. One packet socket for each roaming interface sees ND and ARP always, and the source addresses of data only from
 stations that are watched (`watch`), which ends when their addresses are known.
 
-A flood cannot hurt: the kernel filters, what passes is read up to a limit each second and dropped beyond, in the
-kernel; the same address of the same station is reported once a second. Nothing here is believed: an `AddressSeen` is
-a candidate that the engine has confirmed by the kernel.
+A flood cannot hurt: the kernel filters; what passes is read up to a limit each second and dropped beyond, in the
+kernel. A watched station that sends much data is looked at for a part of each second only; one that sends too much ND
+is not listened to for a while (the neighbour cache still learns it). The same address of the same station is reported
+once a second. Nothing here is believed: an `AddressSeen` is a candidate that the engine has confirmed by the kernel.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ _LOOK_S: Seconds = 1.0
 _SECOND: Seconds = 1.0
 _SAME_AGAIN_S: Seconds = 1.0
 _REMEMBERED = 4096
+_SHARE = 0.2
+"""Of the frames of a second that one station may have. 100 suffice for the DAD of 16 addresses, six times over."""
+_MUTED_S: Seconds = 10.0
+_MOST_MUTED = 64
 _BUFFER_BYTES = 256 * 1024
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23  # linux/socket.h, linux/if_packet.h
 
@@ -44,6 +49,12 @@ class _Tap:
         self.frames_left = 0
         self.refill_at: Instant = float("-inf")
         self.is_paused = False
+        self.counts: dict[tuple[Mac, bool], int] = {}
+        """Frames of each sender in this second, ND and data apart."""
+        self.resting: set[Mac] = set()
+        """Stations whose data has been looked at enough in this second."""
+        self.muted: dict[Mac, Instant] = {}
+        """Stations that are not listened to, and until when."""
         # Protocol 0 receives nothing: the filter stands before the first frame can come.
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
@@ -62,7 +73,7 @@ class _Tap:
 
         Raises: OSError, ENOMEM when the filter is too large for net.core.optmem_max.
         """
-        attach_filter(self.socket, frames.station_filter(watched))
+        attach_filter(self.socket, frames.station_filter(watched, self.muted))
 
 
 class PacketSource:
@@ -169,7 +180,7 @@ class PacketSource:
         watched = self._watched[link]
         while True:
             try:
-                tap.filter(tuple(watched))
+                tap.filter([mac for mac in watched if mac not in tap.resting])
                 return
             except OSError as error:
                 if error.errno != errno.ENOMEM or not watched:
@@ -187,6 +198,7 @@ class PacketSource:
         if now >= tap.refill_at:
             tap.refill_at = now + _SECOND
             tap.frames_left = self._frames_per_second
+            tap.counts.clear()
         events: list[Event] = []
         while tap.frames_left > 0:
             try:
@@ -208,6 +220,8 @@ class PacketSource:
             seen = frames.parse(frame)
         except MalformedInput:
             return  # anybody may send such; the kernel drops it as well
+        if seen is not None:
+            self._count(tap, seen.mac, seen.telling is frames.Telling.DATA, now)
         if seen is None or seen.mac in self._own or not any(seen.address in prefix for prefix in self._prefixes):
             return
         if seen.telling is frames.Telling.DATA and seen.mac not in self._watched[tap.link]:
@@ -220,6 +234,33 @@ class PacketSource:
         if len(self._reported) > _REMEMBERED:
             del self._reported[next(iter(self._reported))]
         events.append(AddressSeen(tap.link, seen.mac, seen.address))
+
+    def _count(self, tap: _Tap, mac: Mac, is_data: bool, now: Instant) -> None:
+        """Keep a station to its share."""
+        count = tap.counts.get((mac, is_data), 0) + 1
+        tap.counts[mac, is_data] = count
+        if count != int(self._frames_per_second * _SHARE):
+            return
+        loop = asyncio.get_running_loop()
+        if is_data:
+            tap.resting.add(mac)
+            loop.call_later(max(tap.refill_at - now, 0.0), self._wake, tap, mac)
+        elif mac not in tap.muted and len(tap.muted) < _MOST_MUTED:
+            tap.muted[mac] = now + _MUTED_S
+            text = f"station sends too much, not listened to for {_MUTED_S:g} s mac={mac} link={tap.link}"
+            self._repeats.tell("warning", f"muted {tap.link}", text)
+            loop.call_later(_MUTED_S, self._unmute, tap, mac)
+        self._refilter(tap.link)
+
+    def _wake(self, tap: _Tap, mac: Mac) -> None:
+        tap.resting.discard(mac)
+        if self._taps.get(tap.link) is tap:
+            self._refilter(tap.link)
+
+    def _unmute(self, tap: _Tap, mac: Mac) -> None:
+        tap.muted.pop(mac, None)
+        if self._taps.get(tap.link) is tap:
+            self._refilter(tap.link)
 
     def _pause(self, tap: _Tap, delay_s: Seconds) -> None:
         """Too much: let the kernel drop what comes until the second is over."""

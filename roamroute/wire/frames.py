@@ -82,8 +82,8 @@ def parse(frame: bytes) -> Sighting | None:
     return None
 
 
-def station_filter(watched: Iterable[Mac] = ()) -> bytes:
-    """Classic BPF for a packet socket: ND and ARP of stations pass, data only of `watched`.
+def station_filter(watched: Iterable[Mac] = (), muted: Iterable[Mac] = ()) -> bytes:
+    """Classic BPF for a packet socket: ND and ARP of stations pass, data only of `watched`, nothing of `muted`.
 
     What we send ourselves and frames with a VLAN tag (another link's; the tag is not in the bytes) do not pass.
 
@@ -95,15 +95,19 @@ def station_filter(watched: Iterable[Mac] = ()) -> bytes:
     chosen = list(watched)
     if len(chosen) > MAX_WATCHED:
         raise ValueError(f"{len(chosen)} stations to watch: a filter takes {MAX_WATCHED}")
+    # The last four octets decide here, so that two instructions serve a station; the reader looks at all six.
     for mac in chosen:
-        # The last four octets decide here, so that two instructions serve a station; the reader looks at all six.
-        data += [(bpf.JEQ, 0, 1, int.from_bytes(bytes.fromhex(mac.replace(":", ""))[2:], "big")), accept]
+        data += [(bpf.JEQ, 0, 1, _last_octets(mac)), accept]
+    quiet: list[bpf.Instruction] = [(bpf.LD_ABS, 0, 0, 8)]
+    for mac in muted:
+        quiet += [(bpf.JEQ, 0, 1, _last_octets(mac)), drop]
     return bpf.assemble(
         (bpf.LD_ABS, 0, 0, bpf.PACKET_TYPE),
         (bpf.JEQ, 2, 0, PACKET_OUTGOING),  # to the first drop
         (bpf.LD_ABS, 0, 0, bpf.VLAN_TAG_PRESENT),
         (bpf.JEQ, 1, 0, 0),
         drop,
+        *quiet,
         (bpf.LDH_ABS, 0, 0, 12),
         (bpf.JEQ, 9, 0, ETH_P_ARP),  # to accept
         (bpf.JEQ, 1, 0, ETH_P_IPV6),
@@ -119,6 +123,10 @@ def station_filter(watched: Iterable[Mac] = ()) -> bytes:
         *data,
         drop,
     )
+
+
+def _last_octets(mac: Mac) -> int:
+    return int(mac.replace(":", "")[4:], 16)
 
 
 def _ipv6(sender: Mac, hardware: bytes, packet: bytes) -> Sighting | None:

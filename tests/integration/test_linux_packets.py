@@ -65,6 +65,13 @@ def frame_of(source: str, mac: Mac = Bed.MAC, *, kind: int = 0x86DD) -> bytes:
     return ethernet + b"\x45\0\0\x1c\0\0\0\0\x40\x11\0\0" + packed + bytes(4) + bytes(8)
 
 
+def probe_of(target: str, mac: Mac = Bed.MAC) -> bytes:
+    """An ARP probe (RFC 5227 §2.1)."""
+    sender = bytes.fromhex(mac.replace(":", ""))
+    body = b"\x00\x01\x08\x00\x06\x04\x00\x01" + sender + bytes(4) + bytes(6) + ip_address(target).packed
+    return b"\xff" * 6 + sender + b"\x08\x06" + body
+
+
 def injector(bed: Bed) -> socket.socket:
     with inside(bed.sta):
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -148,19 +155,62 @@ async def test_the_same_address_is_reported_once_a_second_and_anew_after_watch(b
     wire.close()
 
 
-async def test_a_flood_is_bounded_counted_and_over_when_it_is_over(bed: Bed) -> None:
+async def test_a_flood_of_many_is_bounded_counted_and_over_when_it_is_over(bed: Bed) -> None:
     wire = injector(bed)
     async with running(frames_per_second=100) as (source, heard):
-        source.watch("wlan0", bed.MAC)
+        macs = [Mac(f"02:00:00:00:01:{number:02x}") for number in range(50)]
+        for mac in macs:
+            source.watch("wlan0", mac)
         for number in range(3000):
-            wire.send(frame_of(f"fd44:0:0:1::1:{number:x}"))
+            wire.send(frame_of(f"fd44:0:0:1::1:{number:x}", macs[number % 50]))
         await asyncio.sleep(0.3)
         assert len(heard.seen) == 100
         await asyncio.sleep(1.0)
         assert source.dropped_frames >= 2900
         assert any("too many frames" in line for line in heard.log.lines)
-        wire.send(frame_of("fd44:0:0:1::aa"))
+        wire.send(frame_of("fd44:0:0:1::aa", macs[0]))
         await heard.until("fd44:0:0:1::aa")
+    wire.close()
+
+
+async def test_much_data_of_one_station_hides_neither_others_nor_its_own_discovery(bed: Bed) -> None:
+    wire = injector(bed)
+    other = Mac("02:00:00:00:00:66")
+    async with running() as (source, heard):
+        source.watch("wlan0", bed.MAC)
+        source.watch("wlan0", other)
+        for number in range(150):
+            wire.send(frame_of(f"fd44:0:0:1::1:{number:x}"))
+        await asyncio.sleep(0.05)
+        assert 100 <= len(heard.seen) <= 150
+        for number in range(3000):
+            wire.send(frame_of(f"fd44:0:0:1::2:{number:x}"))
+        wire.send(frame_of("fd44:0:0:1::bb", other))
+        wire.send(probe_of("10.44.0.2"))
+        await heard.until("10.44.0.2", within_s=0.5)
+        assert "fd44:0:0:1::bb" in heard.addresses()
+        assert source.dropped_frames == 0
+        assert heard.log.lines == []
+        await asyncio.sleep(1.0)
+        wire.send(frame_of("fd44:0:0:1::cc"))
+        await heard.until("fd44:0:0:1::cc")
+    wire.close()
+
+
+async def test_one_station_that_sends_too_much_discovery_is_not_listened_to_for_a_while(bed: Bed) -> None:
+    wire = injector(bed)
+    other = Mac("02:00:00:00:00:66")
+    async with running() as (source, heard):
+        for number in range(150):
+            wire.send(probe_of(f"10.44.1.{number}"))
+        await asyncio.sleep(0.05)
+        for number in range(3000):
+            wire.send(probe_of(f"10.44.{2 + number // 256}.{number % 256}"))
+        wire.send(probe_of("10.44.0.9", other))
+        await heard.until("10.44.0.9", within_s=0.5)
+        assert not any(address.startswith("10.44.2.") for address in heard.addresses())
+        assert source.dropped_frames == 0
+        assert any(f"mac={bed.MAC}" in line for line in heard.log.lines)
     wire.close()
 
 

@@ -180,6 +180,12 @@ def test_the_filter_lets_discovery_pass_always_and_data_of_the_watched(watched: 
         assert not run_filter(program, frame, has_tag=True)
 
 
+def test_nothing_of_the_muted_passes() -> None:
+    program = station_filter([STATION, OTHER], [STATION])
+    assert not any(run_filter(program, frame) for frame in ALWAYS + WATCHED_ONLY)
+    assert run_filter(program, ethernet(frames.ETH_P_IP, b"\x45" + bytes(30), OTHER))
+
+
 def test_a_filter_has_room_for_so_many_and_no_more() -> None:
     assert len(station_filter([*MANY, STATION])) // 8 < bpf.MAX_INSTRUCTIONS
     with pytest.raises(ValueError):
