@@ -24,6 +24,9 @@ SEQUENCE_MAX = 2**32 - 1
 _CLAIM_ADDRESSES = 32  # IPv6 addresses in one datagram of the peers' channel
 _REFUSALS = 8  # a refused claim is repeated with the holder's number plus one, at most so often in a row
 _GHOST_PAUSE_S: Seconds = 2.0  # a live AP-STA-CONNECTED may still be on its way when a claim takes the host
+_FRESH_S: Seconds = 1.0  # an association younger than this, and lost: perhaps a race that the wrong one won,
+_RACE_PAUSE_S: Seconds = 0.05  # so ask soon; two round trips and a repetition of the claims
+_HANDOVER_S: Seconds = 10.0  # who held a host so long ago still tells its addresses: the one between may not know them
 _GHOST_QUESTIONS = 2  # addresses of which a host that we lost is asked for; one answer is enough
 _EXPEL_AFTER_S: Seconds = 5.0  # three unicast NS and two seconds
 _TRIALS = 4096
@@ -381,7 +384,8 @@ class Claims:
         if host.holder == book.me or (host.holder is None and host.entries):
             here = [entry.address for entry in host.entries.values() if entry.is_wanted]
             host.surrendered = tuple(dict.fromkeys((*here, *book.live_binding(host))))
-        elif host.holder != holder:
+            host.surrendered_at = book.now
+        elif host.holder != holder and book.now - host.surrendered_at > _HANDOVER_S:
             host.surrendered = ()
         for entry in list(host.entries.values()):
             book.forget(entry, because)
@@ -389,10 +393,11 @@ class Claims:
         host.sequence = sequence
         host.holder = holder
         book.questions.end_all(host.mac)
-        if may_expel:
+        if may_expel and host.station_link is not None:
+            is_fresh = host.associated_at is not None and book.now - host.associated_at < _FRESH_S
+            book.times.set(("ghost", host.mac), book.now + (_RACE_PAUSE_S if is_fresh else _GHOST_PAUSE_S))
+        if host.station_link is None or host.surrendered:
             book.unwatch(host, because)
-            if host.station_link is not None:
-                book.times.set(("ghost", host.mac), book.now + _GHOST_PAUSE_S)
 
     def _end_claim(self, host: Host, because: str) -> None:
         if host.claim is not None:
@@ -415,7 +420,9 @@ class Claims:
         for address in known[:_GHOST_QUESTIONS]:
             if address not in book.entries and book.admission.admits(host.station_link, address, host.mac):
                 book.question(host.station_link, address, host.mac, f"still associated, but {host.holder} has the host")
-        book.times.set(("expel", host.mac), book.now + (_EXPEL_AFTER_S if known else 0.0))
+        if not known:
+            book.watch(host, host.station_link, f"still associated, but {host.holder} has the host")
+        book.times.set(("expel", host.mac), book.now + _EXPEL_AFTER_S)
 
     def expel_ghost(self, host: Host) -> None:
         """A station that a peer has taken, and that does not answer, is removed from hostapd; no frame on the air."""

@@ -60,7 +60,8 @@ class Host:
     `sequence` and `holder` are the greatest claim known; `holder` is None for a host that nobody has claimed yet.
     `station_link` is the roaming interface on which it is associated, if it is. `entries` are its addresses here,
     `binding` all addresses it had here or at a peer, with the time at which each was last true. `surrendered` are the
-    addresses that go with the answer to the claim that took the host from us.
+    addresses that go with the answer to the claim that took the host from us, at `surrendered_at`. `associated_at`: the
+    last live association.
 
     Of our own claim: `awaited` are the peers that have not answered it, `missed` those that did not within the time for
     which it is repeated; `retries` counts the repetitions for their sake, `refusals` those after a refusal in a row.
@@ -81,6 +82,8 @@ class Host:
     retries: int = 0
     pending_until: Instant = 0.0
     surrendered: tuple[Address, ...] = ()
+    surrendered_at: Instant = 0.0
+    associated_at: Instant | None = None
     denied: dict[Address, Instant] = attrs.field(factory=dict)
     """Addresses that another host holds at a peer, with the time until which we believe so."""
     watched_link: str | None = None

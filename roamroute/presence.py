@@ -33,6 +33,7 @@ class Presence:
         book = self._book
         host = book.host(station.mac)
         host.station_link = station.link
+        host.associated_at = book.now
         host.refusals = 0
         book.questions.end_all(host.mac)
         for kind in ("ghost", "expel", "reauthentication"):
@@ -113,6 +114,16 @@ class Presence:
                 for address in book.live_binding(host):
                     book.seen(link, host.mac, address)
                 book.watch(host, link, f"interface {link} is back, no address is here")
+
+    def heard(self, mac: Mac, link: str) -> None:
+        """A MAC has a link-local address in the neighbour cache: if that is all that is known, look at its packets.
+
+        A host whose gateway was cached before we started sends data and no neighbour discovery from its other addresses.
+        """
+        if self._is_ours(mac, link):
+            host = self._book.host(mac)
+            if not host.entries and not self._book.is_elsewhere(host):
+                self._book.watch(host, link, "only its link-local address is known")
 
     def mac_learned(self, mac: Mac, link: str) -> None:
         """A bridge behind us learned the MAC: where no association is reported, the hint to look for the host."""

@@ -61,6 +61,7 @@ def holding_play(*addresses: Address, policy: Policy | None = None, peers: tuple
         number = play.engine.hosts[PHONE].sequence
         play.play(*(answered(number, peer=peer) for peer in peers))
     assert set(play.engine.wanted) == set(addresses or (A1,))
+    play.play(wait(5.0))
     return play
 
 
@@ -313,10 +314,19 @@ def test_the_next_claim_of_the_same_peer_gets_the_addresses_as_well() -> None:
     play << our_answer(Verdict.ACCEPTED, number + 2, number + 2, addresses=(A1, A2))
 
 
-def test_a_third_peer_does_not_get_addresses_from_who_is_not_the_last_holder() -> None:
+def test_a_third_peer_that_claims_soon_after_gets_the_addresses_as_well() -> None:
+    """The one between them had the host for a moment only, and may not have heard of its addresses."""
     play = holding_play(A1, peers=(PEER1, PEER3))
     number = number_of(play)
-    play.play(claim(number + 1))
+    play.play(claim(number + 1), wait(0.02))
+    play >> claim(number + 2, peer=PEER3)
+    play << our_answer(Verdict.ACCEPTED, number + 2, number + 2, holder=PEER3, peer=PEER3, addresses=(A1,))
+
+
+def test_a_third_peer_does_not_get_old_addresses_from_who_is_not_the_last_holder() -> None:
+    play = holding_play(A1, peers=(PEER1, PEER3))
+    number = number_of(play)
+    play.play(claim(number + 1), left(), wait(11.0))
     play >> claim(number + 2, peer=PEER3)
     play << our_answer(Verdict.ACCEPTED, number + 2, number + 2, holder=PEER3, peer=PEER3)
 
@@ -574,6 +584,24 @@ def test_after_a_start_the_first_confirmation_claims_so_that_peers_may_object() 
 
 
 # -- ghosts
+
+
+def test_a_loss_right_after_the_association_is_doubted_at_once() -> None:
+    play = new_peers_play()
+    play.play(connected(), neighbour(A1), answered(2), claim(3))
+    play >> wait(0.049)
+    play >> wait(0.002)
+    play << Probe(WLAN, A1, PHONE, because=ANY)
+
+
+def test_a_loser_without_a_known_address_looks_at_the_stations_packets() -> None:
+    play = new_peers_play()
+    play.play(connected(), claim(2))
+    play >> events.AddressSeen(WLAN, PHONE, A1)
+    play << Probe(WLAN, A1, PHONE, because=ANY)
+    play >> neighbour(A1, Nud.PROBE)
+    play >> neighbour(A1, Nud.REACHABLE)
+    play << our_claim(3, addresses=(A1,))
 
 
 def test_a_ghost_is_asked_and_then_removed_without_a_frame() -> None:
