@@ -112,19 +112,19 @@ def run() -> list[Figure]:
 
 def _link(ap: Namespace, other: Namespace, air: Namespace) -> None:
     subprocess.run(
-        ["ip", "link", "add", "wlan0", "netns", ap.name, "type", "veth", "peer", "a", "netns", air.name], check=True
+        ["ip", "link", "add", "wlan0", "netns", ap.name, "type", "veth", "peer", "name", "a", "netns", air.name], check=True
     )
     subprocess.run(
-        ["ip", "link", "add", "m", "netns", ap.name, "type", "veth", "peer", "m", "netns", other.name], check=True
+        ["ip", "link", "add", "name", "m", "netns", ap.name, "type", "veth", "peer", "name", "m", "netns", other.name], check=True
     )
     other.run("ip", "link", "add", "wlan0", "type", "bridge")
     for namespace, number in ((ap, 1), (other, 2)):
         namespace.run("ip", "link", "set", "lo", "up")
         namespace.run("ip", "link", "set", "wlan0", "up")
-        namespace.run("ip", "link", "set", "m", "up")
+        namespace.run("ip", "link", "set", "dev", "m", "up")
         namespace.run("ip", "-6", "address", "add", f"fd44:0:0:a::{number}/64", "dev", "m", "nodad")
         namespace.run("ip", "-6", "address", "add", "fe80::1/64", "dev", "wlan0", "nodad")
-    air.run("ip", "link", "set", "a", "up")
+    air.run("ip", "link", "set", "dev", "a", "up")
 
 
 def _responder(air: Namespace) -> subprocess.Popen[bytes]:
