@@ -74,6 +74,10 @@ async def connect(settings: Settings) -> Connection:
             return Connection(*await asyncio.open_unix_connection(settings.socket))
     except TimeoutError:
         why = f"no connection within {CONNECT_LIMIT_S:g} s"
+    except ConnectionRefusedError as error:
+        why = str(error.strerror)
+        if not isinstance(settings.socket, int):
+            why += f" (a killed babeld left it there, and none can start until it is gone: rm {settings.socket})"
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
     raise DaemonGone(f"cannot reach babeld at {settings.place}: {why}")
