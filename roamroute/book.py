@@ -21,10 +21,11 @@ from roamroute.schedule import Budget, Timetable
 from roamroute.values import Address, HostRoute, Instant, Mac, Nud, PeerId, Seconds
 
 _URGENT_QUEUE = 4096  # probes that wait for the urgent budget: 4 s of it
+_WATCH_S: Seconds = 60.0  # a packet socket can look at few stations at once: who tells nothing makes room
 _CROWDED_OUT_S: Seconds = 1.0  # a probe for which there was no room is due again after this
 
 
-HOST_TIMES = ("answers", "missed", "ghost", "expel", "denial", "reauthentication")
+HOST_TIMES = ("answers", "missed", "ghost", "expel", "denial", "watch", "reauthentication")
 """The kinds of due times that belong to a host; those of an entry are "probe" and "silent"."""
 
 
@@ -185,6 +186,7 @@ class Book:
         """Look for the host's addresses in its packets."""
         if host.watched_link is None:
             host.watched_link = link
+            self.times.set(("watch", host.mac), self.now + _WATCH_S)
             self.ask(Watch(link, host.mac, because))
 
     def unwatch(self, host: Host, because: str) -> None:
@@ -192,6 +194,7 @@ class Book:
         if host.watched_link is not None:
             self.ask(Unwatch(host.watched_link, host.mac, because))
             host.watched_link = None
+            self.times.cancel(("watch", host.mac))
 
     # -- entries ----------------------------------------------------------------------------------------------------
 

@@ -175,6 +175,8 @@ class Engine:
             self._claims.ask_ghost(host)
         elif kind == "expel":
             self._claims.expel_ghost(host)
+        elif kind == "watch":
+            self._presence.watched_enough(host)
         elif kind == "denial":
             self._presence.denial_ended(host)
         elif kind == "reauthentication" and host.station_link is not None:
@@ -191,6 +193,8 @@ class Engine:
         if not (admission.is_discovered(neighbour) if is_known else admission.admits_neighbour(neighbour)):
             if entry is not None and entry.link == neighbour.link:
                 book.drop(entry, "not learnt by neighbour discovery any more")
+            elif neighbour.address.is_link_local and neighbour.nud.is_alive:
+                self._presence.heard(neighbour)
         elif neighbour.nud is Nud.FAILED:
             if entry is None or entry.link != neighbour.link:
                 question = book.questions.get(neighbour.address, book.now)
@@ -340,7 +344,8 @@ class Engine:
     def _neighbours_resynced(self, links: frozenset[str], neighbours: tuple[Neighbour, ...]) -> None:
         book = self._book
         present = {(neighbour.link, neighbour.address) for neighbour in neighbours}
-        for neighbour in neighbours:
+        # Link-local ones last: they say something only of a host that has no other address.
+        for neighbour in sorted(neighbours, key=lambda each: each.address.is_link_local):
             is_start = neighbour.link not in self._known_links
             self._neighbour_changed(neighbour, is_resync=True, is_start=is_start)
         self._known_links |= links & self._admission.links

@@ -9,7 +9,7 @@ from __future__ import annotations
 from roamroute.book import Book
 from roamroute.claims import Claims
 from roamroute.hosts import Host
-from roamroute.values import Basis, Mac, Seconds, Station, is_group_mac
+from roamroute.values import Basis, Mac, Neighbour, Seconds, Station, is_group_mac
 
 _REAUTHENTICATION_S: Seconds = 2.0  # 802.11 authentication to the end of the 4-way handshake: 0.1 s, 1 s when retried
 
@@ -115,15 +115,27 @@ class Presence:
                     book.seen(link, host.mac, address)
                 book.watch(host, link, f"interface {link} is back, no address is here")
 
-    def heard(self, mac: Mac, link: str) -> None:
+    def heard(self, neighbour: Neighbour) -> None:
         """A MAC has a link-local address in the neighbour cache: if that is all that is known, look at its packets.
 
-        A host whose gateway was cached before we started sends data and no neighbour discovery from its other addresses.
+        A host that cached its gateway before we started sends data, and no neighbour discovery from other addresses.
         """
-        if self._is_ours(mac, link):
-            host = self._book.host(mac)
-            if not host.entries and not self._book.is_elsewhere(host):
-                self._book.watch(host, link, "only its link-local address is known")
+        mac, link = neighbour.mac, neighbour.link
+        if mac is None or not self._is_ours(mac, link) or not self._book.admission.is_discovered(neighbour):
+            return
+        known = self._book.hosts.get(mac)
+        if known is None and not self._book.policy.is_announcing_unassociated:
+            return
+        if known is None or not known.entries:
+            self._book.watch(self._book.host(mac), link, "only its link-local address is known")
+
+    def watched_enough(self, host: Host) -> None:
+        """Nothing was learnt for a while; a station that is still associated is looked at on, as if newly asked for."""
+        if host.station_link is None or host.entries or host.station_link != host.watched_link:
+            self._book.unwatch(host, "nothing was learnt")
+        else:
+            host.watched_link = None
+            self._book.watch(host, host.station_link, "still here, no address known")
 
     def mac_learned(self, mac: Mac, link: str) -> None:
         """A bridge behind us learned the MAC: where no association is reported, the hint to look for the host."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from engine_scene import (
     A1,
     A2,
@@ -324,6 +326,59 @@ def test_a_packet_that_names_an_address_outside_the_prefixes_is_nothing() -> Non
     play >> events.AddressSeen(WLAN, PHONE, address(1) + 2**70)
     play >> events.AddressSeen("eth0", PHONE, A1)
     play.nothing_more()
+
+
+LINK_LOCAL = ip_address("fe80::5eff:fe44:1")
+
+
+def test_a_host_of_which_only_the_link_local_address_is_known_is_watched() -> None:
+    """It cached the gateway before we started: it sends data, and no neighbour discovery but from that address."""
+    play = new_play()
+    play >> neighbour(LINK_LOCAL)
+    play << Watch(WLAN, PHONE, because="only its link-local address is known")
+    play >> neighbour(LINK_LOCAL, Nud.STALE)
+    play.nothing_more()
+    play >> events.AddressSeen(WLAN, PHONE, A1)
+    play << Probe(WLAN, A1, PHONE, because=ANY)
+    play.play(neighbour(A1, Nud.PROBE))
+    play >> neighbour(A1)
+    play << (announce(A1), Unwatch(WLAN, PHONE, because=ANY))
+
+
+def test_a_host_with_a_known_address_is_not_watched_for_its_link_local_one() -> None:
+    play = new_play()
+    play.play(neighbour(A1, Nud.STALE))
+    play >> neighbour(LINK_LOCAL)
+    play >> events.NeighboursResynced(
+        frozenset({WLAN}), (neighbour(LINK_LOCAL).neighbour, neighbour(A1, Nud.STALE).neighbour)
+    )
+    play.nothing_more()
+
+
+def test_in_a_resync_link_local_addresses_come_last() -> None:
+    play = new_play()
+    play >> events.NeighboursResynced(
+        frozenset({WLAN}), (neighbour(LINK_LOCAL).neighbour, neighbour(A1, Nud.STALE).neighbour)
+    )
+    play << announce(A1)
+    play.nothing_more()
+
+
+def test_who_tells_nothing_is_not_watched_for_ever() -> None:
+    play = new_play()
+    play.play(neighbour(LINK_LOCAL))
+    play >> wait(59.9)
+    play >> wait(0.2)
+    play << Unwatch(WLAN, PHONE, because="nothing was learnt")
+    play >> neighbour(LINK_LOCAL)
+    play << Watch(WLAN, PHONE, because=ANY)
+
+
+def test_an_associated_station_without_addresses_is_watched_on() -> None:
+    play = new_play()
+    play.play(connected())
+    play >> wait(60.1)
+    play << Watch(WLAN, PHONE, because="still here, no address known")
 
 
 def test_a_bridge_that_learns_a_mac_makes_us_look_for_the_host() -> None:

@@ -479,7 +479,7 @@ def test_a_new_station_without_known_addresses_is_not_expelled_by_a_forged_neigh
     play.play(connected())
     play >> claim(2, basis=Basis.NEIGHBOUR)
     play << (DropClaim(PHONE, because=ANY), our_answer(Verdict.ACCEPTED, 2, 2))
-    play >> wait(60.0)
+    play >> wait(59.0)
     play.nothing_more()
     play >> neighbour(A1, Nud.STALE)
     play << Probe(WLAN, A1, PHONE, because=ANY)

@@ -25,7 +25,7 @@ from engine_scene import (
 
 from roamroute import events
 from roamroute.admission import Admission
-from roamroute.effects import Announce, Effect, Forget, Note, Probe, Withdraw
+from roamroute.effects import Announce, Effect, Forget, Note, Probe, Watch, Withdraw
 from roamroute.engine import Engine
 from roamroute.policy import Policy
 from roamroute.testing.playbook import ANY, Playbook, wait
@@ -80,7 +80,6 @@ def test_incomplete_does_not_withdraw() -> None:
 @pytest.mark.parametrize(
     "never",
     [
-        pytest.param(neighbour(ip_address("fe80::1234")), id="link-local"),
         pytest.param(neighbour(ip_address("ff02::1")), id="multicast"),
         pytest.param(neighbour(ip_address("fd44:0:0:2::1")), id="outside the roaming prefixes"),
         pytest.param(neighbour(ip_address("10.45.0.1")), id="outside, IPv4"),
@@ -96,9 +95,18 @@ def test_incomplete_does_not_withdraw() -> None:
     ],
 )
 def test_never_announced(never: events.NeighbourChanged) -> None:
-    play = new_play()
+    play = new_play(ignoring=(Watch,))
     play >> never
     play >> events.NeighboursResynced(frozenset({WLAN, WLAN1}), (never.neighbour,))
+    play.nothing_more()
+    assert not play.engine.wanted
+
+
+def test_a_link_local_address_is_never_announced_but_its_host_is_looked_at() -> None:
+    play = new_play()
+    play >> neighbour(ip_address("fe80::1234"))
+    play << Watch(WLAN, PHONE, "only its link-local address is known")
+    play >> neighbour(ip_address("fe80::1234"), nud=Nud.STALE)
     play.nothing_more()
     assert not play.engine.wanted
 
