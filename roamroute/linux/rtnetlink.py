@@ -71,17 +71,8 @@ class Requests:
     def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         """Raises: OSError when the kernel gives no netlink socket."""
         self._protocol = protocol
-        self._socket = _open(protocol)
-        seconds = struct.pack("@ll", _REPLY_LIMIT_S, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-        _force(self._socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF, 1 << 20)
-        _force(self._socket, _SO_SNDBUFFORCE, socket.SO_SNDBUF, 1 << 20)
-        with contextlib.suppress(OSError):  # before Linux 4.20 the kernel ignores filters; callers filter again
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-        self.port: int = self._socket.getsockname()[0]
-        """Notifications that our own requests caused carry this number."""
         self._sequence = 0
+        self._connect()
 
     def close(self) -> None:
         """Close the socket; idempotent."""
@@ -192,12 +183,23 @@ class Requests:
         except (OSError, MalformedInput) as error:
             raise self._broken(f"a dump of type {kind}", error) from error
 
+    def _connect(self) -> None:
+        self._socket = _open(self._protocol)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _REPLY_LIMIT_S, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        _force(self._socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF, 1 << 20)
+        _force(self._socket, _SO_SNDBUFFORCE, socket.SO_SNDBUF, 1 << 20)
+        with contextlib.suppress(OSError):  # before Linux 4.20 the kernel ignores filters; callers filter again
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        self.port: int = self._socket.getsockname()[0]
+        """Notifications that our own requests caused carry this number."""
+
     def _broken(self, what: str, error: OSError | MalformedInput) -> KernelRefused:
         """Start afresh, so that late answers to this request cannot be taken for those to the next."""
         number = error.errno if isinstance(error, OSError) and error.errno is not None else errno.EBADMSG
         self._socket.close()
         try:
-            self.__init__(self._protocol)  # type: ignore[misc]
+            self._connect()
         except OSError as failure:
             return KernelRefused(f"netlink cannot be reopened after {what}: {failure}", failure.errno or errno.EIO)
         return KernelRefused(f"the kernel did not answer {what} over netlink: {error}", number)
