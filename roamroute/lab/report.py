@@ -90,6 +90,12 @@ class Report:
         stalls = [walk.download.longest_stall_s() for walk in self.walks if walk.mode == mode and walk.download]
         return max(stalls, default=math.nan)
 
+    def is_well(self) -> bool:
+        """Did every roam come back, and was every download right? The plain idea is there to be compared with only."""
+        downloads = [walk.download for walk in self.walks if walk.mode != "plain" and walk.download is not None]
+        failures = [roam for roam in self.failures() if roam.mode != "plain"]
+        return self.is_complete and not failures and all(download.is_verified for download in downloads)
+
     def failures(self) -> list[Roam]:
         return [roam for roam in self.roams if roam.has_failed]
 
@@ -131,7 +137,7 @@ class Report:
             for behaviour in self.options.behaviours:
                 summaries = [one for one in self.summaries() if one.mode == mode and one.behaviour == behaviour]
                 if summaries:
-                    console.print(_gap_table(mode, behaviour, summaries))
+                    console.print(_gap_table(mode, behaviour, summaries, self.options.limit_s))
         if any(walk.download is not None for walk in self.walks):
             console.print(self._download_table())
         for roam in self.failures():
@@ -148,6 +154,7 @@ class Report:
         table = Table(title="TCP download, server to client, through all roams", title_justify="left")
         for column in ("mode", "downloads", "bytes", "checksum", "longest stall", "longest by a roam, median"):
             table.add_column(column, justify="left" if column in ("mode", "checksum") else "right")
+        limit_s = self.options.limit_s
         for mode in self.options.modes:
             downloads = [walk.download for walk in self.walks if walk.mode == mode and walk.download is not None]
             if not downloads:
@@ -159,8 +166,8 @@ class Report:
                 str(len(downloads)),
                 f"{sum(one.bytes_read for one in downloads):,}",
                 f"[red]{wrong[0]}[/red]" if wrong else "right",
-                _milliseconds(self.longest_stall_s(mode)),
-                _milliseconds(median(stalls)),
+                _milliseconds(self.longest_stall_s(mode), limit_s),
+                _milliseconds(median(stalls), limit_s),
             )
         return table
 
@@ -200,7 +207,7 @@ def _summary(mode: str, behaviour: str, direction: str, visits: str, gaps: Seque
     )
 
 
-def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary]) -> Table:
+def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s: float) -> Table:
     table = Table(
         title=f"{MODES[mode]}; the client is {behaviour}",
         caption="gap: layer-2 connection to the first packet delivered; lost: packets per roam, sent after it",
@@ -218,9 +225,9 @@ def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary]) -> Table
             one.visits,
             str(one.roams),
             f"[red]{one.failures}[/red]" if one.failures else "0",
-            _milliseconds(one.median_s),
-            _milliseconds(one.p95_s),
-            _milliseconds(one.max_s),
+            _milliseconds(one.median_s, limit_s),
+            _milliseconds(one.p95_s, limit_s),
+            _milliseconds(one.max_s, limit_s),
             f"{one.lost_after_mean:.1f}",
             f"{one.lost_mean:.1f}",
             end_section=one.visits == "returns",
@@ -228,10 +235,10 @@ def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary]) -> Table
     return table
 
 
-def _milliseconds(seconds: float) -> str:
+def _milliseconds(seconds: float, limit_s: float) -> str:
     if math.isnan(seconds):
         return "-"
-    return "never" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"
+    return f"over {limit_s:g} s" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"
 
 
 def _number(value: float) -> float | None:

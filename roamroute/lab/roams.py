@@ -19,7 +19,7 @@ from roamroute.lab.gaps import IN_FLIGHT_S, FlowGap, flow_gap, worst
 from roamroute.lab.laboratory import Laboratory
 from roamroute.lab.radio import Client
 from roamroute.lab.topology import Router
-from roamroute.lab.traffic import Download, DownloadResult
+from roamroute.lab.traffic import DOWNLOAD_END_LIMIT_S, Download, DownloadResult
 from roamroute.lab.waiting import NotReached, wait_until
 
 JOIN_LIMIT_S = 20.0
@@ -27,6 +27,8 @@ OTHER_ADDRESSES_RATE = 0.5
 """The client's other addresses get this part of the main address's packets."""
 FIRST_WORDS_PER_SECOND = 10.0
 TENTATIVE_LIMIT_S = 5.0
+LOST_DOWNLOAD_LIMIT_S = 5.0
+"""Where the last roam did not come back, nobody waits long for the end of the download."""
 
 Progress = Callable[[str], None]
 
@@ -110,6 +112,7 @@ class WalkRun:
         self._flows = _Flows()
         self._visited: set[str] = set()
         self._moments: list[_Moment] = []
+        self._is_back = True
 
     def run(self, length: int, first_number: int, walks: list[Walk], roams: list[Roam]) -> None:
         """Join, roam `length` times, and count the packets."""
@@ -120,7 +123,8 @@ class WalkRun:
                 self._roam(number)
         finally:
             ended = time.monotonic()
-            result = download.finish() if download is not None else None
+            limit_s = DOWNLOAD_END_LIMIT_S if self._is_back else LOST_DOWNLOAD_LIMIT_S
+            result = download.finish(limit_s) if download is not None else None
             self._stop_flows()
             self._client.leave()
             walks.append(Walk(self._mode, self._behaviour, self._number, joined_after, result))
@@ -158,14 +162,15 @@ class WalkRun:
         moment = _Moment(origin, destination, is_first_visit, self._client.left_at, self._client.connected_at)
         self._moments.append(moment)
         visit = "first visit" if is_first_visit else "return"
-        came_back = "came back"
+        self._is_back = True
         try:
             is_back = self._lab.traffic.have_arrived_after(self._wanted_after(origin), moment.left_at + IN_FLIGHT_S)
             wait_until(is_back, "all came back", self._lab.options.limit_s, poll_s=0.05)
         except NotReached:
-            came_back = "did not come back"
+            self._is_back = False
             self._lab.write_routes(f"{self._mode}-{self._behaviour}-{number}.txt")
         took = time.monotonic() - moment.connected_at
+        came_back = "came back" if self._is_back else "did not come back"
         self._progress(
             f"{self._mode}, {self._behaviour}, roam {number}: {origin.name} to {destination.name} ({visit}): "
             f"{came_back} within {took:.1f} s"

@@ -10,6 +10,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from roamroute.lab.waiting import NotReached, wait_until
 PROBE_PORT = 4600
 DOWNLOAD_PORT = 4601
 DOWNLOAD_END_LIMIT_S = 60.0
+"""TCP may wait as long again as it stood still: its timer doubles."""
 
 
 @attrs.define
@@ -112,16 +114,22 @@ class Traffic:
 
 @attrs.frozen
 class DownloadResult:
-    """What came of a TCP download. `progress`: (time, bytes read up to then)."""
+    """What came of a TCP download. `progress`: (time, bytes read up to then); `ended_at`: when the lab ended it.
+
+    A download that did not end by itself stood still until `ended_at`: that is a stall too.
+    """
 
     bytes_read: int
     is_verified: bool
     error: str
     progress: tuple[tuple[float, int], ...]
+    ended_at: float
 
     def longest_stall_s(self, since: float = float("-inf"), until: float = float("inf")) -> float:
         """The longest time between two reads, of those that touch the time between `since` and `until`."""
         times = [moment for moment, _ in self.progress]
+        if not self.is_verified:
+            times.append(self.ended_at)
         pairs = itertools.pairwise(times)
         return max((after - before for before, after in pairs if after > since and before < until), default=0.0)
 
@@ -155,15 +163,18 @@ class Download:
     def has_begun(self) -> bool:
         return self._log.stat().st_size > 0
 
-    def finish(self) -> DownloadResult:
-        """End the download and verify it."""
+    def finish(self, limit_s: float = DOWNLOAD_END_LIMIT_S) -> DownloadResult:
+        """End the download and verify it; what has not come to its end after `limit_s` is not right."""
+        ended_at = time.monotonic()
         assert self._server.stdin is not None
         self._server.stdin.close()
+        is_verified, error = False, f"did not end within {limit_s:g} s"
         try:
-            said, _ = self._client.communicate(timeout=DOWNLOAD_END_LIMIT_S)
-            answer = json.loads(said or b'{"bytes": 0, "is_verified": false, "error": "the client said nothing"}')
+            said, _ = self._client.communicate(timeout=limit_s)
+            answer = json.loads(said or b'{"is_verified": false, "error": "the client said nothing"}')
+            is_verified, error = answer["is_verified"], answer["error"]
         except subprocess.TimeoutExpired:
-            answer = {"bytes": 0, "is_verified": False, "error": f"did not end within {DOWNLOAD_END_LIMIT_S} s"}
+            pass
         self._sandbox.stop(self._client, self._server)
         progress = tuple((moment / 1e9, total) for moment, total in download.RECORD.iter_unpack(self._log.read_bytes()))
-        return DownloadResult(answer["bytes"], answer["is_verified"], answer["error"], progress)
+        return DownloadResult(progress[-1][1] if progress else 0, is_verified, error, progress, ended_at)

@@ -23,7 +23,7 @@ from roamroute.lab.waiting import NotReached, wait_until
 
 NONE_LOST = FlowGap(gap_s=0.1, outage_s=0.16, lost=15, lost_after=10, last_lost_s=0.09)
 NEVER = FlowGap(gap_s=math.inf, outage_s=math.inf, lost=3000, lost_after=2995, last_lost_s=29.9)
-DOWNLOAD = DownloadResult(3000, True, "", ((1.0, 1000), (1.25, 2000), (1.3, 3000)))
+DOWNLOAD = DownloadResult(3000, True, "", ((1.0, 1000), (1.25, 2000), (1.3, 3000)), ended_at=1.4)
 
 
 def roam(number: int, *, downlink: FlowGap = NONE_LOST, is_first_visit: bool = False) -> Roam:
@@ -87,6 +87,17 @@ def test_a_stall_belongs_to_the_roam_in_whose_time_it_reaches() -> None:
     assert DOWNLOAD.longest_stall_s(1.26, 2.0) == pytest.approx(0.05)
 
 
+def test_a_download_that_never_ended_stood_still_until_the_lab_ended_it() -> None:
+    stuck = attrs.evolve(DOWNLOAD, is_verified=False, ended_at=31.3)
+    assert stuck.longest_stall_s() == pytest.approx(30.0)
+
+
+def test_a_run_is_not_well_when_a_roam_failed_but_the_plain_idea_may_fail() -> None:
+    assert report(roam(1)).is_well()
+    assert not report(roam(1, downlink=NEVER)).is_well()
+    assert report(attrs.evolve(roam(1, downlink=NEVER), mode="plain")).is_well()
+
+
 def test_first_visits_and_returns_are_summed_up_apart() -> None:
     summaries = report(roam(1, is_first_visit=True), roam(2), roam(3)).summaries()
     counts = {one.visits: one.roams for one in summaries if one.direction == "downlink"}
@@ -105,7 +116,7 @@ def test_a_failure_is_counted_and_printed() -> None:
     found = report(roam(1), roam(2, downlink=NEVER))
     found.print(console)
     printed = console.export_text()
-    assert "never" in printed
+    assert "over 30 s" in printed
     assert "did not come back within 30 s: roamroute, silent, roam 2, ap1 to ap2" in printed
 
 
