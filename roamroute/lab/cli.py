@@ -129,12 +129,14 @@ def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     try:
         options = options_from(chosen)
-        report = run_lab(options, progress=lambda line: None if chosen.quiet else errors.print(line, style="dim"))
+        report = run_lab(
+            options, progress=lambda line: None if chosen.quiet else errors.print(line, style="dim", soft_wrap=True)
+        )
     except ConfigError as error:
-        errors.print(f"{program}: {error}", style="red", markup=False, highlight=False)
+        errors.print(f"{program}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     except RoamrouteError as error:
-        errors.print(f"{program}: {error}", style="red", markup=False, highlight=False)
+        errors.print(f"{program}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         errors.print(f"{program}: interrupted; everything has been removed", style="red")

@@ -1,0 +1,71 @@
+"""`roamroute lab` as a user runs it, with the babeld of this machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roamroute.lab.laboratory import PROGRAMS
+from roamroute.lab.namespaces import NETNS_DIRECTORY, SANDBOX_DIRECTORY
+
+pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs(*PROGRAMS, "babeld")]
+
+LAB = [sys.executable, "-m", "roamroute.lab", "--routing", "babeld"]
+
+
+def left_overs(pid: int) -> list[str]:
+    """Namespaces and directories of a lab that ran in process `pid`."""
+    paths = [*NETNS_DIRECTORY.iterdir(), *SANDBOX_DIRECTORY.iterdir()]
+    return [path.name for path in paths if path.name.startswith(f"rl-{pid}-")]
+
+
+def test_every_roam_comes_back_and_is_in_the_json(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    # hello-interval 0.5: with this machine's babeld 1.12.1 the bar is a median of 0.5 s
+    command = [*LAB, "--roams", "4", "--talk", "--hello-interval", "0.5", "--json", str(report), "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(report.read_text())
+    assert found["schema"] == 1
+    assert found["versions"]["routing"].startswith("babeld 1.")
+    assert [roam["number"] for roam in found["roams"]] == [1, 2, 3, 4]
+    gaps = sorted(roam["downlink"]["gap_s"] for roam in found["roams"])
+    assert gaps[1] <= 0.5
+    assert gaps[-1] <= 6.0
+    assert found["walks"][0]["download"]["is_verified"]
+    assert "TCP download" in done.stdout
+
+
+def test_ctrl_c_ends_it_cleanly_in_the_middle() -> None:
+    lab = subprocess.Popen(
+        [*LAB, "--roams", "50", "--silent"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert lab.stderr is not None
+    for line in lab.stderr:
+        if "roam 1:" in line:
+            break
+    assert left_overs(lab.pid)
+    lab.send_signal(signal.SIGINT)
+    said, _ = lab.communicate(timeout=30)
+    assert lab.returncode == 1
+    assert "interrupted" in said
+    assert not left_overs(lab.pid)
+
+
+def test_an_unknown_routing_daemon_is_a_wrong_option() -> None:
+    done = subprocess.run([*LAB[:-1], "nonsense"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert '"nonsense"' in done.stderr
+
+
+def test_a_missing_routing_daemon_is_said_in_one_line() -> None:
+    command = [*LAB, "--daemon", "/nowhere/babeld"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "/nowhere/babeld" in done.stderr
+    assert "Traceback" not in done.stderr
