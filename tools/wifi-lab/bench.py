@@ -290,6 +290,7 @@ class Bench:
         self.client.run("ip", "route", "add", "default", "via", "fe80::1", "dev", "wlan0")
         self.supplicant = self._supplicant()
         self.current = ""
+        self.connected_at = 0.0
 
     def ap(self, name: str) -> AccessPoint:
         return next(each for each in self.access_points if each.name == name)
@@ -318,12 +319,27 @@ class Bench:
             raise NotReached(f"wpa_supplicant refused to roam to {name}: {answer}")
         return self._connected(name, since, limit_s)
 
+    def look_where(self) -> str:
+        """Where the client is after a roam that failed; waits until it is somewhere."""
+        status: dict[str, str] = {}
+
+        def is_somewhere() -> bool:
+            for line in self.supplicant.request("STATUS").splitlines():
+                key, _, value = line.partition("=")
+                status[key] = value
+            return status.get("wpa_state") == "COMPLETED"
+
+        wait_until(is_somewhere, "the client is connected somewhere", 30)
+        self.current = next(ap.name for ap in self.access_points if ap.bssid == status["bssid"])
+        self.connected_at = time.monotonic()
+        return f"the client is at {self.current}"
+
     def _connected(self, name: str, since: float, limit_s: float) -> float:
         said = f"AP-STA-CONNECTED {self.client_mac}"
         wait_until(lambda: self.recorder.first(name, said, since) is not None, f"{name} says {said}", limit_s, 0.005)
         moment = self.recorder.first(name, said, since)
         assert moment is not None
-        self.current = name
+        self.current, self.connected_at = name, moment
         return moment
 
     def _radio(self, number: int, namespace: Namespace) -> None:

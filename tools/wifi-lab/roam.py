@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import GATEWAY_ADDRESS, ROAMING_PREFIX, AccessPoint, Arrival, Bench, Namespace, wait_until
+from bench import GATEWAY_ADDRESS, ROAMING_PREFIX, AccessPoint, Arrival, Bench, Namespace, NotReached, wait_until
 
 LOGS = Path("/shared")
 DEBIAN13 = Path("/tmp/debian13")
@@ -152,6 +152,10 @@ def babeld_command(version: str) -> list[str]:
     return [str(loader), "--library-path", str(libraries), str(DEBIAN13 / "usr/sbin/babeld")]
 
 
+def answers_ping(namespace: Namespace, address: str) -> bool:
+    return "1 received" in namespace.run("sh", "-c", f"ping -c1 -W1 {address} || true")
+
+
 def spread(values: Sequence[float | None], limit_s: float) -> str:
     known = sorted(1000 * value for value in values if value is not None)
     text = (
@@ -186,6 +190,7 @@ def main() -> int:
     )
     parser.add_argument("--line", action="store_true", help="gw - ap1 - ap2 instead of ap1 - gw - ap2")
     parser.add_argument("--quick", action="store_true", help="each roam is a return, within a second after leaving")
+    parser.add_argument("--stay", type=float, default=0, help="seconds at each access point, within 50 ms (2 to 4)")
     parser.add_argument("--delay", type=int, default=0, help="milliseconds on each backbone link and direction")
     parser.add_argument("--limit", type=float, default=10, help="seconds until a gap counts as not restored (10)")
     parser.add_argument("--log", default="info", help="roamroute's log level (info)")
@@ -201,8 +206,8 @@ def main() -> int:
     bench.scan()
     bench.connect("ap1")
     if options.silent:
-        # something must tell the first access point the address; later ones know it from the peers
-        bench.client.run("ping", "-c1", "-W5", GATEWAY_ADDRESS)
+        # something must tell the first access point the address; the others know it from their peers
+        wait_until(partial(answers_ping, bench.client, GATEWAY_ADDRESS), "the client reaches the gateway", 30, 1)
     directions = {"downlink": recorder.downlink} | ({} if options.silent else {"uplink": recorder.uplink})
     for name, record in directions.items():
         wait_until(partial(bool, record), f"the first {name} probe", 30)
@@ -210,7 +215,11 @@ def main() -> int:
     choice = random.Random(1)
     roams = []
     for number in range(options.n):
-        roams.append(roam(bench, directions, options, choice))
+        try:
+            roams.append(roam(bench, directions, options, choice))
+        except NotReached as error:
+            print(f"roam {number}: {error}; {bench.look_where()}", flush=True)
+            roams.append({"to": None, "layer2_s": None} | {f"{name}_s": None for name in directions})
         if None in roams[-1].values():
             mesh.describe(LOGS / f"not-restored-{number}.txt")
     report(mesh.version, options, tuple(directions), roams)
@@ -223,8 +232,10 @@ def roam(
     """Move the client once (`--quick`: away and back) and say how it went."""
     recorder = bench.recorder
     target = next(ap.name for ap in bench.access_points if ap.name != bench.current)
+    due = bench.connected_at + options.stay + choice.uniform(-0.05, 0.05)
+    time.sleep(max(0.0, due - 1 - time.monotonic()))
     bench.scan()
-    time.sleep(choice.uniform(1, 2))
+    time.sleep(choice.uniform(1, 2) if not options.stay else max(0.0, due - time.monotonic()))
     if options.quick:
         here = next(ap.name for ap in bench.access_points if ap.name != target)
         bench.roam(target)
@@ -263,8 +274,12 @@ def report(
     print(", ".join([version, f"hello {options.hello or 'default'}", f"source {options.source}", *extras]))
     print(f"  layer 2   {spread([each['layer2_s'] for each in roams], options.limit)}")
     for name in directions:
-        lost = [each[f"{name}_lost"] for each in roams]
-        later = [each for each in roams if each[f"{name}_s"] and each[f"{name}_longest_s"] > each[f"{name}_s"] + 0.05]
+        lost = [each[f"{name}_lost"] for each in roams if each["to"] is not None]
+        later = [
+            each
+            for each in roams
+            if each[f"{name}_s"] is not None and each[f"{name}_longest_s"] > each[f"{name}_s"] + 0.05
+        ]
         print(
             f"  {name:9} {spread([each[f'{name}_s'] for each in roams], options.limit)}"
             f"    probes lost {statistics.median(lost):.0f}, at most {max(lost)}"
