@@ -429,3 +429,11 @@ def test_draining_twice_says_nothing_more() -> None:
     play.play(events.Resumed())
     play >> events.Resumed()
     play.nothing_more()
+
+
+def test_a_station_that_moves_to_another_link_of_ours_is_watched_there() -> None:
+    play = new_play()
+    play.play(connected(link=WLAN))
+    play >> connected(link=WLAN1)
+    play << Unwatch(WLAN, PHONE, because=ANY)
+    play << Watch(WLAN1, PHONE, because=ANY)
