@@ -83,6 +83,7 @@ class Daemon:
             kernel=config.kernel.numbers,
             emit=lambda event: self.take([event]),
             log=log,
+            changed=lambda: self.fib.look_again(),
         )
         self.exporter: Exporter = spec.create(spec.parse(config.exporter_settings), context)
         if isinstance(self.exporter, KernelFib):

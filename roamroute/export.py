@@ -67,8 +67,9 @@ class FibNeeds:
     that the daemon announces it as unreachable while its own foreign route wins in the FIB.
     `parked_limit`: at most so many parked routes; the oldest goes first.
     `parked_for_s`: a parked route may be deleted after this time, if `Exporter.may_delete` agrees.
-    `dormant_after_s`: before that it gets `dormant_protocol` after this time, by which its withdrawal has reached the
-    neighbours: the daemon may then announce another router's route for the address again. None: never.
+    `dormant_after_s`: before that it gets `dormant_protocol`, after this time at the earliest, when its withdrawal has
+    reached the neighbours: the daemon may then announce another router's route for the address again. None: never.
+    `settled`: the addresses for which that is known to be so; None: time alone decides.
     `linger_s`: at a clean stop, the time that the daemon needs to send the withdrawals before the parked routes go too.
     """
 
@@ -77,6 +78,7 @@ class FibNeeds:
     parked_limit: int = 1024
     parked_for_s: Seconds = 60.0
     dormant_after_s: Seconds | None = None
+    settled: frozenset[Address] | None = None
     kick: Kick | None = None
     linger_s: Seconds = 0.0
 

@@ -63,6 +63,7 @@ class BabeldExporter:
         self._kick_basis: tuple[object, ...] = ()
         self._wanted: dict[Address, Instant] = {}
         self._exported: set[Address] = set()
+        self._settled: frozenset[Address] = frozenset()
         self._told: dict[Address, frozenset[tuple[str, int]]] = {}
         self._reported: tuple[Problem, ...] = ()
 
@@ -90,7 +91,7 @@ class BabeldExporter:
         if basis != self._kick_basis:
             self._kick_basis = basis
             self._kick = kick_of(self._tables, self._quirks, mtu=self._mtu)
-        return needs_of(self._kick, has_duplicates=self._has_duplicates)
+        return needs_of(self._kick, self._settled, has_duplicates=self._has_duplicates)
 
     def may_delete(self, route: HostRoute) -> bool:
         if not self._quirks.retracts_wrongly:
@@ -182,19 +183,20 @@ class BabeldExporter:
             self._context.log("info", f"{self._greeting.program} {quirk}; withdrawn routes are parked instead")
         self._confirm_all()
         for address in {*self._told, *self._tables.foreign_hosts()}:
-            if self._is_roaming(address):
-                self._tell(address)
+            self._tell(address)
+        self._settled = frozenset(filter(self._tables.is_settled, self._tables.foreign_hosts()))
         self._context.changed()
 
     def _follow(self, lines: Iterable[Line]) -> None:
         is_changed = False
         for line in lines:
             match line:
-                case XrouteLine(prefix=prefix):
-                    if prefix.prefixlen == prefix.max_prefixlen:
-                        is_changed = self._confirm(prefix.network_address) or is_changed
-                case RouteLine():
-                    self._follow_route(line)
+                case XrouteLine(prefix=prefix) if prefix.prefixlen == prefix.max_prefixlen:
+                    is_changed = self._confirm(prefix.network_address) or is_changed
+                    is_changed = self._settle(prefix.network_address) or is_changed
+                case RouteLine(prefix=prefix) if prefix.prefixlen == prefix.max_prefixlen:
+                    self._tell(prefix.network_address)
+                    is_changed = self._settle(prefix.network_address) or is_changed
                 case InterfaceLine():
                     self._mtu = largest_mtu(iter(self._tables.interfaces))
                 case _:
@@ -202,18 +204,14 @@ class BabeldExporter:
         if is_changed:
             self._context.changed()
 
-    def _follow_route(self, line: RouteLine) -> None:
-        address = line.prefix.network_address
-        if line.prefix.prefixlen != line.prefix.max_prefixlen or not self._is_roaming(address):
-            return
-        self._tell(address)
-
     def _tell(self, address: Address) -> None:
         """Tell the core of the foreign routes for an address, when they are not those told before.
 
         babeld repeats the lines of routes that nobody sends any more, at every look at the neighbours: a change of
         originator or metric alone is news.
         """
+        if not self._is_roaming(address):
+            return
         others = self._others(address)
         if others == self._told.get(address, frozenset()):
             return
@@ -272,6 +270,14 @@ class BabeldExporter:
             self._exported.add(address)
         else:
             self._exported.discard(address)
+        return True
+
+    def _settle(self, address: Address) -> bool:
+        """Keep `_settled`; True when it is new."""
+        is_settled = self._tables.is_settled(address)
+        if is_settled == (address in self._settled):
+            return False
+        self._settled = self._settled | {address} if is_settled else self._settled - {address}
         return True
 
     def _confirm_all(self) -> None:

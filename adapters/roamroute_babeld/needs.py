@@ -34,8 +34,8 @@ _MANY = tuple(_ONE_IPV6 + number for number in range(64))
 SHORT_PARKING_S: Seconds = 0.05
 """Without `allow-duplicates` a parked route keeps babeld from installing the host's new one, which comes 0.1 s after
 the withdrawal at the earliest (an intermediate router's urgent update); babeld looks within 3 ms."""
-DORMANT_AFTER_S: Seconds = 0.2
-"""The kick takes 20 ms, ten times as long on a slow machine; the host's new route comes 0.1 to 0.3 s after it."""
+DORMANT_AFTER_S: Seconds = 0.03
+"""The kick takes 20 ms to send the poison. Dormant is only what is settled, too: no time is right on every machine."""
 LONG_PARKING_S: Seconds = 60.0
 """Nobody is in the way: long enough for three periodic updates of 16 s, in case the first was lost on the air."""
 PARKED_LIMIT = 1024
@@ -56,13 +56,14 @@ _LOOK_PER_ROUTE_S: Seconds = 10e-6
 """Dumping and sorting the kernel's table, per route in it (1.12.1)."""
 
 
-def needs_of(kick: Kick, *, has_duplicates: bool) -> FibNeeds:
-    """Say what is needed, with a kick from `kick_of`."""
+def needs_of(kick: Kick, settled: frozenset[Address], *, has_duplicates: bool) -> FibNeeds:
+    """Say what is needed, with a kick from `kick_of`; `settled` as `Tables.is_settled` has it."""
     return FibNeeds(
         parks=True,
         parked_limit=PARKED_LIMIT,
         parked_for_s=LONG_PARKING_S if has_duplicates else SHORT_PARKING_S,
         dormant_after_s=DORMANT_AFTER_S if has_duplicates else None,
+        settled=settled,
         kick=kick,
         linger_s=LINGER_S,
     )

@@ -68,6 +68,16 @@ class Tables:
         """The routers whose host route for `address` was heard, each with the (finite) metric of that route."""
         return frozenset(self._hosts.get(address, {}).values())
 
+    def is_settled(self, address: Address) -> bool:
+        """Is the host parked here, and another router's usable route for it installed beside?
+
+        A neighbour sends us such a route only when it does not use ours any more, so it has heard the poison; or it has
+        been there before, and sending it does what the poison does (route.c update_route: another originator).
+        """
+        if self.metric_of(address) != POISON:
+            return False
+        return any(self.routes[identity].is_installed for identity in self._hosts.get(address, ()))
+
     def foreign_hosts(self) -> Iterator[Address]:
         """The addresses with host routes of other routers."""
         return iter(self._hosts)

@@ -163,6 +163,12 @@ class KernelFib:
                 self._send(self._kicker.follow(needs.kick))
                 self._context.changed()
 
+    def look_again(self) -> None:
+        """What the routing daemon needs has changed."""
+        needs = self._needs()
+        self._settle(needs)
+        self._settle_in_time(needs)
+
     def _settle(self, needs: FibNeeds) -> None:
         settled = self._belief.settle(needs, self._clock())
         if settled:

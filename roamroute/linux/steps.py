@@ -139,7 +139,7 @@ class Belief:
         if needs.dormant_after_s is None:
             return []
         limit = now - needs.dormant_after_s
-        due = [at for at, parked in self.parked.items() if not parked.is_dormant and parked.since <= limit]
+        due = [address for address, parked in self._settling(needs) if parked.since <= limit]
         for address in due:
             self.parked[address] = attrs.evolve(self.parked[address], is_dormant=True)
         dormant = self._numbers.dormant_protocol
@@ -147,13 +147,16 @@ class Belief:
 
     def next_due(self, needs: FibNeeds) -> Instant | None:
         """When the next parked route is to become dormant, or may be deleted where none becomes so."""
-        dormant_after_s = needs.dormant_after_s
-        due: Instant | None = None
-        for parked in reversed(self.parked.values()):
-            if parked.is_dormant:
-                break  # what is older is dormant, too
-            due = parked.since + (needs.parked_for_s if dormant_after_s is None else dormant_after_s)
-        return due
+        if needs.dormant_after_s is None:
+            oldest = next(iter(self.parked.values()), None)
+            return oldest.since + needs.parked_for_s if oldest is not None else None
+        since = min((parked.since for _, parked in self._settling(needs)), default=None)
+        return since + needs.dormant_after_s if since is not None else None
+
+    def _settling(self, needs: FibNeeds) -> list[tuple[Address, Parked]]:
+        """The parked routes that may become dormant, were they old enough."""
+        candidates = self.parked if needs.settled is None else needs.settled & self.parked.keys()
+        return [(address, self.parked[address]) for address in candidates if not self.parked[address].is_dormant]
 
     def release(self, needs: FibNeeds, now: Instant, may_delete: Callable[[HostRoute], bool]) -> tuple[list[Step], int]:
         """The steps that end the parking of what has been parked long enough.

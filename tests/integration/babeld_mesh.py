@@ -164,6 +164,7 @@ class AccessPoint(Router):
             KernelNumbers(),
             self.events.append,
             lambda *words: self.log.append(" ".join(words)),
+            lambda: self.fib.look_again(),
         )
         version = installed_version(tuple(mesh.command.split()[:1]))
         self.fragment = render(self.settings, self.context, version)

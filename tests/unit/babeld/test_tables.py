@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from roamroute_babeld.needs import RESERVED, kick_of, needs_of
 from roamroute_babeld.protocol import Line, parse_line
-from roamroute_babeld.tables import Tables
+from roamroute_babeld.tables import DORMANT, POISON, Tables
 from roamroute_babeld.version import parse_version, quirks_of
 
 OLD, NEW = quirks_of(parse_version("1.12.1")), quirks_of(parse_version("1.13.1"))
@@ -73,6 +73,18 @@ def test_a_host_route_that_ended_is_not_foreign_any_more() -> None:
     assert not list(known.foreign_hosts())
 
 
+def test_a_parked_host_is_settled_when_another_router_s_usable_route_is_installed() -> None:
+    address = HOST6.network_address
+    known = tables(xroute(str(HOST6), POISON))
+    assert not known.is_settled(address)
+    known.apply(route("1", str(HOST6), metric=65535))  # a retracted route stays installed for a while
+    assert not known.is_settled(address)
+    known.apply(route("1", str(HOST6), change="change"))
+    assert known.is_settled(address)
+    known.apply(xroute(str(HOST6), DORMANT, change="change"))
+    assert not known.is_settled(address)
+
+
 def test_a_kick_fills_the_buffer_of_1_13() -> None:
     few = kick_of(tables(xroute("fd44::1/128")), NEW)
     assert (len(few.addresses), few.pause_s, few.deletes) == (1, 0, False)
@@ -109,9 +121,9 @@ def test_the_reserved_route_of_a_kick_can_be_deleted_without_harm(exported: str)
 
 def test_without_duplicates_parking_is_short() -> None:
     kick = kick_of(tables(), OLD)
-    assert needs_of(kick, has_duplicates=False).parked_for_s < 0.1
-    assert needs_of(kick, has_duplicates=False).dormant_after_s is None
-    assert needs_of(kick, has_duplicates=True).parked_for_s >= 60
+    assert needs_of(kick, frozenset(), has_duplicates=False).parked_for_s < 0.1
+    assert needs_of(kick, frozenset(), has_duplicates=False).dormant_after_s is None
+    assert needs_of(kick, frozenset(), has_duplicates=True).parked_for_s >= 60
 
 
 PREFIXES = st.sampled_from(
