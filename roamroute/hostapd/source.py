@@ -149,6 +149,11 @@ class HostapdSource:
 
     async def _remove(self, bss: _Bss, connection: ControlConnection, effect: Deauthenticate) -> None:
         try:
+            record = await self._look_up(connection, effect.mac)
+            if record is None or not record.is_authorized:
+                # Already gone, or just authenticating anew: hostapd 2.10 would refuse the association that follows.
+                self._log("debug", f"hostapd: no ghost of {effect.mac} on {bss.name}, it is left alone")
+                return
             reply = await connection.request(f"DEAUTHENTICATE {effect.mac} tx=0")
         except DaemonGone as error:
             self._log("warning", f"hostapd: cannot remove {effect.mac} on {bss.name}: {error}")
