@@ -111,11 +111,9 @@ def run() -> list[Figure]:
 
 
 def _link(ap: Namespace, other: Namespace, air: Namespace) -> None:
-    subprocess.run(
-        ["ip", "link", "add", "wlan0", "netns", ap.name, "type", "veth", "peer", "name", "a", "netns", air.name], check=True
-    )
-    subprocess.run(
-        ["ip", "link", "add", "name", "m", "netns", ap.name, "type", "veth", "peer", "name", "m", "netns", other.name], check=True
+    ap.ip(
+        f"link add wlan0 type veth peer name a netns {air.name}",
+        f"link add name m type veth peer name m netns {other.name}",
     )
     other.run("ip", "link", "add", "wlan0", "type", "bridge")
     for namespace, number in ((ap, 1), (other, 2)):
