@@ -10,7 +10,7 @@ import enum
 import attrs
 
 from roamroute.errors import DaemonRefused
-from roamroute_babeld.protocol import MONITOR, Header, Line, LineReader, Reply
+from roamroute_babeld.protocol import MONITOR, Change, Header, Line, LineReader, Reply, XrouteLine
 from roamroute_babeld.tables import Tables
 from roamroute_babeld.version import Quirks, Version, parse_version, quirks_of
 
@@ -49,7 +49,7 @@ class Session:
         self._reader = LineReader()
 
     def receive(self, data: bytes) -> tuple[bytes, list[Line]]:
-        """Take what arrived; return what to send, and the lines of state in it.
+        """Take what arrived; return what to send, and the lines of state in it that tell something new.
 
         Raises: MalformedInput, DaemonRefused. Then the connection is of no more use.
         """
@@ -70,6 +70,8 @@ class Session:
                     raise DaemonRefused(f'babeld refused "monitor": {word} {reason}'.rstrip())
                 case Header() | Reply():
                     pass
+                case XrouteLine(change=Change.CHANGE) if self.tables.knows(line):
+                    pass  # a kick: a hundred of them
                 case _:
                     self.tables.apply(line)
                     state.append(line)

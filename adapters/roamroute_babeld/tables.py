@@ -55,6 +55,10 @@ class Tables:
             case _:
                 pass
 
+    def knows(self, line: XrouteLine) -> bool:
+        """Does the line change nothing?"""
+        return self.xroutes.get((line.prefix, line.source)) == line.metric
+
     @property
     def slots(self) -> int:
         """How many destinations were heard of: babeld's `installed_routes_estimate()`."""
