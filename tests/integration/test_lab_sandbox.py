@@ -43,7 +43,10 @@ def left_overs(name: str) -> list[str]:
 
 
 def runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_leaving_a_sandbox_removes_namespaces_processes_and_files() -> None:
