@@ -110,6 +110,7 @@ class Host:
         air.add_port(namespace, self.port, mac=self.mac, is_open=True)
 
     def attach(self, access_point: Router) -> None:
+        self.namespace.ip(f"link set {CLIENT_LINK} up")  # or its port never has a carrier
         self.air.join(self.port, access_point)
         _configure_host(self.namespace, [self.address])
 

@@ -118,6 +118,12 @@ def test_a_returning_client_is_disconnected_as_a_ghost_and_connected_again(bed: 
     assert seen == ["AP-STA-DISCONNECTED", "AP-STA-CONNECTED"]
 
 
+def test_many_hosts_can_be_attached(bed: Bed) -> None:
+    for number in range(12):
+        host = Host(bed.air, bed.sandbox.namespace(f"host{number}"), 100 + number)
+        host.attach(bed.mesh.access_points[number % 3])
+
+
 @pytest.mark.parametrize("is_polite", [False, True])
 def test_many_quick_roams_all_connect(bed: Bed, is_polite: bool) -> None:
     walk = itertools.cycle([0, 1, 0, 2, 1])
