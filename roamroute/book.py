@@ -108,7 +108,8 @@ class Book:
         if self._urgent:
             due.append(self._urgent_budget.next_token_at(self.now))
         if self._routine:
-            due.append(self._routine_budget.next_token_at(self.now))
+            step = max(1, min(len(self._routine), int(self.policy.probes_per_second * _ROUTINE_STEP_S)))
+            due.append(self._routine_budget.next_token_at(self.now, step))
         return min(due, default=None)
 
     # -- hosts ------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Budget:
         self._tokens -= 1.0
         return True
 
-    def next_token_at(self, now: Instant) -> Instant:
-        """When `take` will succeed next: `now` or later."""
+    def next_token_at(self, now: Instant, count: int = 1) -> Instant:
+        """When `take` will succeed `count` times in a row, or as often as the burst allows: `now` or later."""
         self._fill(now)
-        return now + max(0.0, 1.0 - self._tokens) / self.rate
+        return now + max(0.0, min(count, self.burst) - self._tokens) / self.rate

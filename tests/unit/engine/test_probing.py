@@ -303,3 +303,27 @@ def test_a_budget_gives_its_burst_and_then_its_rate() -> None:
     assert budget.take(5.1)
     assert not budget.take(5.1)
     assert [budget.take(100.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_budget_knows_when_several_may_go() -> None:
+    budget = Budget(rate=10.0, burst=3)
+    for _ in range(3):
+        budget.take(5.0)
+    assert abs(budget.next_token_at(5.0, 2) - 5.2) < 1e-9
+    assert abs(budget.next_token_at(5.0, 100) - 5.3) < 1e-9
+
+
+def test_routine_probes_go_out_together_so_that_we_wake_up_seldom() -> None:
+    play = new_play()
+    for number in range(1, 1001):
+        host = Mac(f"02:00:5f:00:{number >> 8:02x}:{number & 0xFF:02x}")
+        play.engine.handle(neighbour(address(number), Nud.STALE, host), play.now)
+    wakeups, end = 0, play.now + 45.0
+    while (due := play.engine.next_wakeup) is not None and due <= end:
+        play.now = max(play.now, due)
+        wakeups += 1
+        for asked in play.engine.tick(play.now):
+            assert isinstance(asked, Probe)
+            for event in answers(asked.address, asked.mac):
+                play.engine.handle(event, play.now)
+    assert wakeups <= 12 / 0.25 + 5
