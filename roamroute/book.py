@@ -14,14 +14,17 @@ from collections import deque
 
 from roamroute.admission import Admission
 from roamroute.effects import Announce, Effect, Forget, Note, Probe, Unwatch, Watch, Withdraw
-from roamroute.hosts import Entry, Host
+from roamroute.hosts import Entry, Forgotten, Host
 from roamroute.policy import Policy
 from roamroute.questions import Questions
 from roamroute.schedule import Budget, Timetable
-from roamroute.values import Address, HostRoute, Instant, Mac, Nud, PeerId, Seconds
+from roamroute.values import Address, HostRoute, Instant, Mac, Neighbour, Nud, PeerId, Seconds
 
 _URGENT_QUEUE = 4096  # probes that wait for the urgent budget: 4 s of it
 _WATCH_S: Seconds = 60.0  # a packet socket can look at few stations at once: who tells nothing makes room
+_ECHO_S: Seconds = 0.25  # so late we may read what the kernel said before it deleted a neighbour
+_ECHO_PROBE_S: Seconds = 4.0  # a probe that crossed our deletion makes the neighbour anew, in PROBE for 3 s
+_FORGOTTEN = 4096
 _CROWDED_OUT_S: Seconds = 1.0  # a probe for which there was no room is due again after this
 _ROUTINE_STEP_S: Seconds = 0.25  # a third of the processor time of 1,000 hosts was waking up for single probes
 
@@ -43,6 +46,7 @@ class Book:
         self.entries: dict[Address, Entry] = {}
         self.wanted: dict[Address, HostRoute] = {}
         self.questions = Questions(policy.addresses_per_host)
+        self._forgotten: dict[Address, Forgotten] = {}  # oldest first
         self._bound: dict[Address, Mac] = {}
         self.times: Timetable[tuple[str, Address | Mac]] = Timetable()
         self._effects: list[Effect] = []
@@ -263,6 +267,28 @@ class Book:
         """Drop the entry, and let the kernel forget its neighbour."""
         self.drop(entry, because)
         self.ask(Forget(entry.link, entry.address, because))
+        self._forgotten.pop(entry.address, None)
+        self._forgotten[entry.address] = Forgotten(entry.link, entry.mac, self.now)
+        oldest = next(iter(self._forgotten.values()))
+        while oldest.asked_at + _ECHO_PROBE_S < self.now or len(self._forgotten) > _FORGOTTEN:
+            del self._forgotten[next(iter(self._forgotten))]
+            oldest = next(iter(self._forgotten.values()))
+
+    def forgetting_confirmed(self, link: str, address: Address) -> None:
+        """The kernel has deleted the neighbour."""
+        forgotten = self._forgotten.get(address)
+        if forgotten is not None and forgotten.link == link:
+            forgotten.is_confirmed = True
+
+    def is_echo(self, neighbour: Neighbour) -> bool:
+        """Was this said before the kernel heard that it should forget, or caused by a probe of before that?"""
+        forgotten = self._forgotten.get(neighbour.address)
+        if forgotten is None or (forgotten.link, forgotten.mac) != (neighbour.link, neighbour.mac):
+            return False
+        if neighbour.address in self.questions:
+            return False
+        age = self.now - forgotten.asked_at
+        return age < _ECHO_PROBE_S if neighbour.nud is Nud.PROBE else age < _ECHO_S and not forgotten.is_confirmed
 
     def move(self, entry: Entry, link: str, because: str) -> None:
         """The address is on another link of ours: announcing there replaces the route without a gap."""

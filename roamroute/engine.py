@@ -207,6 +207,8 @@ class Engine:
         elif neighbour.mac is None or not neighbour.nud.is_alive:
             pass  # INCOMPLETE: the kernel is looking; nothing is known
         elif entry is None:
+            if not is_start and book.is_echo(neighbour):
+                return
             self._appeared(neighbour, neighbour.mac, is_resync, is_start)
         elif entry.mac != neighbour.mac:
             book.dispute(entry, neighbour.link, neighbour.mac)
@@ -335,6 +337,7 @@ class Engine:
             book.seen(link, mac, entry.address)
 
     def _neighbour_removed(self, link: str, address: Address) -> None:
+        self._book.forgetting_confirmed(link, address)
         entry = self._book.entries.get(address)
         if entry is None or entry.link != link or entry.nud in (Nud.FAILED, Nud.NONE):
             return

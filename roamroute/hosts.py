@@ -42,6 +42,16 @@ class Entry:
 
 
 @attrs.define(eq=False)
+class Forgotten:
+    """A neighbour whose deletion we asked for. `is_confirmed`: the kernel has told of it; what comes later is new."""
+
+    link: str
+    mac: Mac
+    asked_at: Instant
+    is_confirmed: bool = False
+
+
+@attrs.define(eq=False)
 class Trial:
     """A claim of a peer that we test before we answer: do our hosts still answer for their addresses?
 

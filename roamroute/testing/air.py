@@ -181,7 +181,7 @@ class AccessPoint:
         self._timer: Appointment | None = None
         self._timer_due: Instant | None = None
         self._inactivity: dict[Mac, Appointment] = {}
-        self.kernel = FakeKernel(world.clock, links, self.emit, self._answers, seed=world.random.getrandbits(32))
+        self.kernel = FakeKernel(world.clock, links, self._netlink, self._answers, seed=world.random.getrandbits(32))
         self.courier = ClaimCourier(self, world.network)
         self.engine = self._new_engine()
 
@@ -199,6 +199,11 @@ class AccessPoint:
         """Queue an event for the engine; it is handled at this instant, after what is already queued."""
         generation = self._generation
         self.world.clock.after(0.0, lambda: self._handle(event, generation))
+
+    def _netlink(self, event: events.Event) -> None:
+        """The kernel's events are read a moment after they have happened, in order."""
+        generation = self._generation
+        self.world.clock.after(self.world.netlink_latency, lambda: self._handle(event, generation))
 
     def received(self, source: PeerId, message: Message) -> None:
         """A datagram came."""
@@ -435,6 +440,7 @@ class World:
         self.network = Network(self.clock, self.random)
         self.access_points: list[AccessPoint] = []
         self.stations: dict[Mac, RoamingStation] = {}
+        self.netlink_latency: Seconds = 0.0
         self.is_recording = is_recording
         self.log = log
         self._numbers = itertools.count(1)

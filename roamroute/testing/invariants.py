@@ -56,6 +56,7 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     yield from _too_many("urgent probes", len(book._urgent), 4096)
     yield from _too_many("urgent members", len(book._urgent_members), len(book._urgent))
     yield from _too_many("routine probes", len(book._routine), 64 + 2 * policy.addresses_total)
+    yield from _too_many("forgotten neighbours", len(book._forgotten), 4096)
     yield from _too_many("trials", len(claims._trials), 4096)
     times = 7 * len(book.hosts) + 2 * len(entries) + len(claims._trials)
     yield from _too_many("due times", len(book.times), times)

@@ -200,6 +200,42 @@ def test_back_within_ten_milliseconds_the_old_failure_does_not_hurt() -> None:
     assert A1 in play.engine.wanted
 
 
+def test_what_the_kernel_said_before_it_forgot_does_not_bring_an_address_back() -> None:
+    """Netlink is a queue: the answer to a probe may be read after the station has left."""
+    play = new_play()
+    play.play(connected(), *answers(A1), left())
+    play >> neighbour(A1, Nud.PROBE)
+    play >> neighbour(A1, Nud.REACHABLE)
+    play >> neighbour(A1, Nud.STALE)
+    play >> neighbour(A1, Nud.FAILED)
+    play >> events.NeighbourRemoved(WLAN, A1)
+    play.nothing_more()
+    assert not play.engine.wanted
+
+
+def test_a_probe_that_crossed_the_forgetting_does_not_bring_an_address_back() -> None:
+    play = new_play()
+    play.play(connected(), *answers(A1), left(), events.NeighbourRemoved(WLAN, A1))
+    play >> neighbour(A1, Nud.PROBE)
+    play >> wait(3.07)
+    play >> neighbour(A1, Nud.FAILED)
+    play.nothing_more()
+
+
+def test_what_the_kernel_says_after_it_forgot_is_new() -> None:
+    play = new_play()
+    play.play(connected(), *answers(A1), left(), events.NeighbourRemoved(WLAN, A1))
+    play >> neighbour(A1, Nud.STALE)
+    play << announce(A1)
+
+
+def test_a_deletion_of_which_the_kernel_does_not_tell_is_not_waited_for() -> None:
+    play = new_play()
+    play.play(connected(), *answers(A1), left(), wait(0.3))
+    play >> neighbour(A1, Nud.STALE)
+    play << announce(A1)
+
+
 def test_stations_resynced_retracts_who_is_not_there() -> None:
     play = new_play()
     play.play(connected(PHONE), *answers(A1), connected(LAPTOP), *answers(A2, LAPTOP))

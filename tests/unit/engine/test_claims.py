@@ -494,7 +494,7 @@ def test_a_new_station_without_known_addresses_is_not_expelled_by_a_forged_neigh
 def lost_play(policy: Policy | None = None) -> Playbook:
     """The phone was here with A1, and a peer has claimed it."""
     play = holding_play(A1, policy=policy)
-    play.play(claim(number_of(play) + 1))
+    play.play(claim(number_of(play) + 1), events.NeighbourRemoved(WLAN, A1))
     assert not play.engine.wanted
     return play
 
