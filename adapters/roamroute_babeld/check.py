@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
 from roamroute.export import ExporterContext, Finding
@@ -41,6 +42,7 @@ async def check(settings: Settings, context: ExporterContext) -> Iterable[Findin
         *_version(session),
         *_rules(session, statements, context),
         *_options(settings, session, statements, context),
+        *_default_routes(),
     ]
 
 
@@ -144,3 +146,44 @@ def _options(
             f"is on: with kernel-priority {POISON} every route of babeld becomes unreachable in the kernel",
             "remove reflect-kernel-metric from babeld's configuration",
         )
+
+
+def _default_routes(folder: Path = Path("/proc/thread-self/net")) -> Iterator[Finding]:
+    """With our kernel-priority every other default route is better than babeld's."""
+    for family, metrics in (("IPv6", _default_metrics6(folder)), ("IPv4", _default_metrics4(folder))):
+        better = [(metric, link) for metric, link in metrics if metric < POISON]
+        if better and any(metric == POISON for metric, _ in metrics):
+            metric, link = min(better)
+            yield Finding(
+                "warning",
+                f"{family} default route",
+                f"the one by {link} (metric {metric}) wins over babeld's (metric {POISON})",
+                f"remove it, or give it a metric above {POISON}, if the mesh is to carry what leaves the site",
+            )
+
+
+def _default_metrics6(folder: Path) -> list[tuple[int, str]]:
+    """proc(5) net/ipv6_route: destination, length, source, length, gateway, metric, uses, …, link; in hexadecimal."""
+    found = []
+    for line in _lines(folder / "ipv6_route"):
+        words = line.split()
+        if len(words) == 10 and words[1] == words[3] == "00" and words[9] != "lo":
+            found.append((int(words[5], 16), words[9]))
+    return found
+
+
+def _default_metrics4(folder: Path) -> list[tuple[int, str]]:
+    """proc(5) net/route: link, destination, gateway, flags, references, uses, metric, mask, …"""
+    found = []
+    for line in _lines(folder / "route")[1:]:
+        words = line.split()
+        if len(words) > 7 and words[1] == words[7] == "00000000":
+            found.append((int(words[6]), words[0]))
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -176,6 +176,12 @@ class AccessPoint(Router):
         self.adapter: Exporter
         self.fib: KernelFib
 
+    def listen_on(self, socket: str | int) -> None:
+        """Use another local socket, before the start."""
+        self.settings = Settings(socket=socket)
+        self.fragment = render(self.settings, self.context, installed_version(tuple(self.mesh.command.split()[:1])))
+        self.configuration[0] = self.fragment
+
     def follow(self) -> None:
         """Start roamroute's exporters."""
         self._thread.start()

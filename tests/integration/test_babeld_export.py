@@ -197,6 +197,28 @@ def test_check_is_content_with_our_fragment_in_front(line: Mesh) -> None:
     assert warned == {"babeld"} | ({"babeld allow-duplicates"} if line.command == DEBIAN_12 else set())
 
 
+def test_a_tcp_port_serves_as_well(line: Mesh) -> None:
+    ap = line.access_point("ap1")
+    ap.listen_on(33123)
+    line.start()
+    ap.announce(HOST)
+    ap.wait_exported(HOST)
+    unknown = {finding.subject for finding in ap.findings() if finding.level == "unknown"}
+    assert not unknown, "an exported host route shows that the rules are right"
+
+
+def test_another_default_route_that_wins_is_told(line: Mesh) -> None:
+    ap = line.access_point("ap1")
+    for family in ("-6", "-4"):
+        sh(f"ip {family} -n {line['far'].namespace} route add default dev lo proto static")
+        sh(f"ip {family} -n {ap.namespace} route add default dev wlan0 metric 100")
+    line.start()
+    ap.wait_way("default4")
+    wait_for(lambda: len(ap.routes("default")) == len(ap.routes("default4")) == 2, "babeld's default routes are there")
+    warned = [finding.subject for finding in ap.findings() if "wins over" in finding.text]
+    assert warned == ["IPv6 default route", "IPv4 default route"]
+
+
 def test_the_fifth_client_is_told_that_there_are_four(line: Mesh) -> None:
     ap = line.access_point("ap1")
     for router in line.routers.values():
