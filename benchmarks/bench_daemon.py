@@ -18,6 +18,9 @@ ADDRESSES = 3
 MEASURED_S = float(os.environ.get("ROAMROUTE_BENCH_SECONDS", "300"))
 SETTLE_S = 20.0  # the first probes after a start are denser than the schedule
 
+# As `roamroute config sysctl` prints them for as many; above the second the kernel prunes what is STALE at once.
+THRESHOLDS = {"gc_thresh3": 16384, "gc_thresh2": 8192, "gc_thresh1": 4096}
+
 CONFIG = """
 [roaming]
 interfaces = ["wlan0"]
@@ -89,11 +92,11 @@ def run() -> list[Figure]:
         key.write_text("5a" * 32)
         key.chmod(0o600)
         _link(ap, other, air)
-        limits = {name: Path(f"/proc/sys/net/ipv6/neigh/default/{name}") for name in ("gc_thresh1", "gc_thresh3")}
+        limits = {name: Path(f"/proc/sys/net/ipv6/neigh/default/{name}") for name in THRESHOLDS}
         saved = {name: path.read_text() for name, path in limits.items()}
         try:
-            limits["gc_thresh3"].write_text("16384")
-            limits["gc_thresh1"].write_text("8192")
+            for name, value in THRESHOLDS.items():
+                limits[name].write_text(str(value))
             fill(ap, directory)
             started.append(_responder(air))
             text = CONFIG.replace("{directory}", str(directory))
