@@ -333,6 +333,11 @@ class BabeldExporter:
         if metric is not None:
             text = f"babeld exports {example} as withdrawn, with metric {metric}"
             return Problem(text, "if this stays: restart babeld", count)
+        if rule is not None:
+            text = f'babeld does not export {example} although "{rule.text}" ({rule.where}) allows it'
+            command = f"ip -{example.version} route show exact {example}"
+            remedy = f"{command}: is it in the kernel, by proto {protocol}? Then restart babeld"
+            return Problem(text, remedy, count)
         if any(self._tables.metric_of(address) is not None for address in self._wanted):
             text = "babeld exports some of our routes and not others: a rule in front of ours denies those"
             return Problem(text, FRAGMENT, count)
