@@ -300,7 +300,7 @@ class Daemon:
         if self.hostapd is not None:
             yield "hostapd", self.hostapd.run()
         elif self.config.stations.source == "nl80211":
-            from roamroute.linux.stations import Nl80211Source  # pyroute2 costs 12 MiB: only who asks for it pays
+            from roamroute.linux.stations import Nl80211Source  # only who asks for it pays
 
             yield "stations", Nl80211Source(self.config.roaming.interfaces, self.take, log).run()
         if self.peers is not None:
