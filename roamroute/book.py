@@ -29,7 +29,7 @@ _CROWDED_OUT_S: Seconds = 1.0  # a probe for which there was no room is due agai
 _ROUTINE_STEP_S: Seconds = 0.25  # a third of the processor time of 1,000 hosts was waking up for single probes
 
 
-HOST_TIMES = ("answers", "missed", "ghost", "expel", "denial", "watch", "reauthentication")
+HOST_TIMES = ("answers", "claim", "missed", "ghost", "expel", "denial", "watch", "reauthentication")
 """The kinds of due times that belong to a host; those of an entry are "probe" and "silent"."""
 
 

@@ -18,6 +18,7 @@ from typing import assert_never
 from roamroute.book import Book
 from roamroute.effects import Deauthenticate, DropClaim, Note, SendAnswer, SendClaim
 from roamroute.hosts import Entry, Host, Trial
+from roamroute.schedule import Budget
 from roamroute.values import Address, Answer, Basis, Claim, Instant, Mac, PeerId, Seconds, Verdict, is_group_mac
 
 SEQUENCE_MAX = 2**32 - 1
@@ -30,6 +31,12 @@ _HANDOVER_S: Seconds = 10.0  # who held a host so long ago still tells its addre
 _GHOST_QUESTIONS = 2  # addresses of which a host that we lost is asked for; one answer is enough
 _EXPEL_AFTER_S: Seconds = 5.0  # three unicast NS and two seconds
 _TRIALS = 4096
+_GATHER_S: Seconds = 0.05
+"""New addresses of a host of which one waits for the peers go into one more claim, not each into one of its own."""
+_ADDRESS_CLAIMS_PER_S = 200.0
+"""Claims for addresses that only neighbour discovery vouches for: one forged solicitation is enough to cause one, and
+each costs every peer two datagrams. Associations are not limited: each costs its station a 4-way handshake."""
+_ADDRESS_CLAIMS_BURST = 500
 _RETRY_S: Seconds = 5.0  # a claim that a living peer missed is repeated after this time, then after twice as much, …
 _RETRIES = 5  # … so often: 155 s in all, after which its neighbour cache has told it
 _RETRY_PAUSE_S: Seconds = 0.02  # between the claims that a peer hears which comes back: 1,000 hosts take 20 s
@@ -44,21 +51,36 @@ class Claims:
         self._tested_for: dict[Address, set[Mac]] = {}
         """Which trials wait for an address: the union of all `Trial.untested`."""
         self.peers: frozenset[PeerId] = frozenset()
+        self._budget = Budget(_ADDRESS_CLAIMS_PER_S, _ADDRESS_CLAIMS_BURST)
 
     # -- our claims -------------------------------------------------------------------------------------------------
 
     def claim_address(self, host: Host, entry: Entry) -> None:
         """Ask the peers before the address, which only neighbour discovery vouches for, is announced."""
-        if self._book.me is None:
-            self._book.bind(host, entry.address)
-            self._book.want(entry, "a neighbour appeared")
-        else:
+        book = self._book
+        is_waiting = ("answers", host.mac) in book.times
+        if book.me is not None and not is_waiting and (book.is_elsewhere(host) or self._budget.take(book.now)):
             self.claim(host, self._basis(host), "a new address appeared")
+        elif book.me is None or not self.peers:
+            book.bind(host, entry.address)
+            book.want(entry, "a neighbour appeared")
+        elif ("claim", host.mac) not in book.times:
+            book.times.set(("claim", host.mac), book.now + _GATHER_S)
+
+    def claim_rest(self, host: Host) -> None:
+        """Claim with the addresses that have appeared since the last claim."""
+        book = self._book
+        if any(not entry.is_wanted and not self._is_named(host, entry) for entry in host.entries.values()):
+            if self._budget.take(book.now):
+                self.claim(host, self._basis(host), "more addresses appeared")
+            else:
+                book.times.set(("claim", host.mac), book.now + _GATHER_S)
 
     def reclaim(self, host: Host, because: str) -> None:
-        """Let the peers know, and object to, what was announced without asking them."""
-        wanted = tuple(entry.address for entry in host.entries.values() if entry.is_wanted)
-        self.claim(host, self._basis(host), because, wanted)
+        """Let the peers know, and object to, what was announced without asking them; not too many hosts at once."""
+        if self._budget.take(self._book.now):
+            wanted = tuple(entry.address for entry in host.entries.values() if entry.is_wanted)
+            self.claim(host, self._basis(host), because, wanted)
 
     def is_asked_for(self, host: Host, entry: Entry) -> bool:
         """True while the address waits for the peers' answers to our claim."""
@@ -79,6 +101,9 @@ class Claims:
         host.holder = book.me
         host.surrendered = ()
         host.claim = Claim(host.mac, host.sequence, book.me, basis, named)
+        for entry in map(host.entries.get, named):
+            if entry is not None and entry.named_at is None:
+                entry.named_at = book.now
         host.awaited = self.peers
         host.missed = frozenset()
         host.retries = 0
@@ -86,6 +111,7 @@ class Claims:
         book.times.cancel(("ghost", host.mac))
         book.times.cancel(("expel", host.mac))
         book.times.cancel(("missed", host.mac))
+        book.times.cancel(("claim", host.mac))
         book.ask(SendClaim(host.claim, because))
         if host.awaited:
             self._wait(host)
@@ -96,7 +122,8 @@ class Claims:
         return Basis.NEIGHBOUR if host.station_link is None else Basis.ASSOCIATION
 
     def _deadline(self, host: Host, entry: Entry) -> Instant:
-        return max(entry.since + self._book.policy.answer_wait_s, host.pending_until)
+        named_at = self._book.now if entry.named_at is None else entry.named_at
+        return max(named_at + self._book.policy.answer_wait_s, host.pending_until)
 
     def _wait(self, host: Host) -> None:
         """Set the time at which the first address that waits has waited enough."""
@@ -123,6 +150,9 @@ class Claims:
         self._book.times.cancel(("answers", host.mac))
         for entry in list(host.entries.values()):
             self._vouch(host, entry, because)
+        if ("claim", host.mac) in self._book.times:
+            self._book.times.cancel(("claim", host.mac))
+            self.claim_rest(host)
 
     def _vouch(self, host: Host, entry: Entry, because: str) -> None:
         if not entry.is_wanted and self._is_named(host, entry):
@@ -406,8 +436,8 @@ class Claims:
         host.awaited = host.missed = frozenset()
         host.pending_until = 0.0
         host.refusals = 0
-        self._book.times.cancel(("answers", host.mac))
-        self._book.times.cancel(("missed", host.mac))
+        for kind in ("answers", "claim", "missed"):
+            self._book.times.cancel((kind, host.mac))
 
     # -- ghosts -----------------------------------------------------------------------------------------------------
 

@@ -169,6 +169,8 @@ class Engine:
     def _host_is_due(self, kind: str, host: Host) -> None:
         if kind == "answers":
             self._claims.waited(host)
+        elif kind == "claim":
+            self._claims.claim_rest(host)
         elif kind == "missed":
             self._claims.retry(host)
         elif kind == "ghost":

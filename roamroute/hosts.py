@@ -29,6 +29,8 @@ class Entry:
     failed_rounds: int = 0
     confirmed_at: Instant | None = None
     rival: tuple[str, Mac] | None = None
+    named_at: Instant | None = None
+    """When a claim named it first: from then on the peers may object."""
 
     @property
     def is_unconfirmed(self) -> bool:

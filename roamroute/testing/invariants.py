@@ -58,7 +58,7 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     yield from _too_many("routine probes", len(book._routine), 64 + 2 * policy.addresses_total)
     yield from _too_many("forgotten neighbours", len(book._forgotten), 4096)
     yield from _too_many("trials", len(claims._trials), 4096)
-    times = 7 * len(book.hosts) + 2 * len(entries) + len(claims._trials)
+    times = 8 * len(book.hosts) + 2 * len(entries) + len(claims._trials)
     yield from _too_many("due times", len(book.times), times)
     yield from _too_many("the timetable's heap", len(book.times._heap), 64 + 4 * times + 1)
     tested = {(address, mac) for address, macs in claims._tested_for.items() for mac in macs}

@@ -29,7 +29,18 @@ from engine_scene import (
 from roamroute import events
 from roamroute.admission import Admission
 from roamroute.claims import SEQUENCE_MAX
-from roamroute.effects import Announce, Deauthenticate, DropClaim, Forget, Note, Probe, SendAnswer, SendClaim, Watch
+from roamroute.effects import (
+    Announce,
+    Deauthenticate,
+    DropClaim,
+    Effect,
+    Forget,
+    Note,
+    Probe,
+    SendAnswer,
+    SendClaim,
+    Watch,
+)
 from roamroute.engine import Engine
 from roamroute.policy import Policy
 from roamroute.testing.playbook import ANY, Playbook, placeholder, wait
@@ -114,6 +125,47 @@ def test_more_addresses_do_not_make_the_first_one_wait_longer() -> None:
     assert address(8) not in play.engine.wanted
     play.play(wait(0.5))
     assert len(play.engine.wanted) == 8
+
+
+def test_addresses_that_come_while_one_waits_go_into_one_more_claim() -> None:
+    play = new_peers_play()
+    play >> neighbour(A1)
+    play << our_claim(1, Basis.NEIGHBOUR, (A1,))
+    play >> neighbour(A2)
+    play >> neighbour(A3)
+    play.nothing_more()
+    play >> answered(1)
+    play << (announce(A1), our_claim(2, Basis.NEIGHBOUR, (A2, A3)))
+    play >> answered(2)
+    play << (announce(A2), announce(A3))
+
+
+def test_they_do_not_wait_for_a_peer_that_is_slow() -> None:
+    play = new_peers_play()
+    play.play(neighbour(A1), neighbour(A2))
+    play >> wait(0.06)
+    play << our_claim(2, Basis.NEIGHBOUR, (A1, A2))
+
+
+def test_many_new_hosts_are_claimed_at_a_bounded_rate() -> None:
+    play = new_peers_play()
+    came: list[Effect] = []
+    for number in range(2000):
+        host = Mac(f"02:66:00:00:{number >> 8:02x}:{number & 0xFF:02x}")
+        came += play.engine.handle(neighbour(address(number + 1), mac=host), play.now)
+    assert len([effect for effect in came if isinstance(effect, SendClaim)]) == 500
+    play._do(wait(1.0))
+    assert 190 <= len(play.skim(SendClaim)) <= 201
+    play._do(wait(10.0))
+    assert len(play.engine.wanted) == 2000
+
+
+def test_without_a_living_peer_many_new_hosts_do_not_wait() -> None:
+    play = new_peers_play(peers=())
+    for number in range(2000):
+        host = Mac(f"02:66:00:00:{number >> 8:02x}:{number & 0xFF:02x}")
+        play.engine.handle(neighbour(address(number + 1), mac=host), play.now)
+    assert len(play.engine.wanted) == 2000
 
 
 def test_without_a_peers_channel_nothing_waits_and_nothing_is_claimed() -> None:

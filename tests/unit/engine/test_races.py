@@ -9,7 +9,7 @@ import pytest
 from roamroute.effects import Deauthenticate, Probe, SendClaim
 from roamroute.policy import Policy
 from roamroute.testing.air import AccessPoint, RoamingStation, World
-from roamroute.values import Nud
+from roamroute.values import Mac, Nud
 
 
 def mesh(points: int = 3, policy: Policy | None = None, seed: int = 1) -> tuple[World, list[AccessPoint]]:
@@ -428,18 +428,31 @@ def test_an_insider_who_uses_the_last_number_cannot_stop_the_service_of_a_host()
     assert there in world.announcers(phone.addresses[0])
 
 
-def test_a_forged_flood_costs_a_bounded_number_of_claims() -> None:
-    policy = Policy(addresses_total=200, addresses_per_host=16)
-    world, (here, _, _) = mesh(policy=policy)
+def test_a_flood_of_forged_addresses_costs_a_bounded_number_of_claims() -> None:
+    world, (here, _, _) = mesh(policy=Policy(addresses_total=200, addresses_per_host=16))
     liar = world.station()
     liar.roam(here)
     world.run(1.0)
-    before = len(asked(here, SendClaim))
-    for number in range(1000):
+    for number in range(10_000):
         here.kernel.solicited("wlan0", world.prefixes[0][0x10000 + number], liar.mac)
-        world.run(0.01)
-    assert len(asked(here, SendClaim)) - before <= 1000
+        world.run(0.0002)
+    assert len(asked(here, SendClaim)) <= 500 + 2 * 200 + 10
     assert len(here.engine.wanted) <= 16
+
+
+def test_a_flood_of_forged_hosts_costs_a_bounded_number_of_claims_and_stops_nobody() -> None:
+    world, (here, _, _) = mesh(policy=Policy(addresses_total=2000))
+    for number in range(5000):
+        mac = Mac(f"02:66:00:00:{number >> 8:02x}:{number & 0xFF:02x}")
+        here.kernel.solicited("wlan0", world.prefixes[0][0x10000 + number], mac)
+        world.run(0.0002)
+    assert len(asked(here, SendClaim)) <= 500 + 200 + 10
+    world.run(60.0)
+    phone = world.station(count=2)
+    phone.roam(here)
+    phone.speak()
+    world.run(10.0)
+    settled(world, phone, here)
 
 
 # -- the neighbour cache
