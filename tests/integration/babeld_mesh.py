@@ -39,6 +39,7 @@ GENERATIONS = [
     pytest.param(DEBIAN_12 + " -A 65534", id="debian12-A", marks=pytest.mark.requires_programs("babeld")),
     pytest.param(DEBIAN_13, id="debian13", marks=pytest.mark.requires_babeld_1_13),
 ]
+AS_INSTALLED = [GENERATIONS[0], GENERATIONS[2]]
 PREFIXES = (ip_network("fd44:0:0:1::/64"), ip_network("10.44.0.0/16"))
 LINK = "wlan0"
 LIMIT_S = 40.0
