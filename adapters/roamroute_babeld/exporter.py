@@ -19,7 +19,7 @@ from roamroute.events import ForeignRouteLost, ForeignRouteSeen
 from roamroute.export import ExporterContext, ExportReport, FibNeeds, Problem
 from roamroute.values import Address, HostRoute, Instant, Prefix, Seconds
 from roamroute_babeld.connection import Connection, connect, largest_mtu
-from roamroute_babeld.needs import kick_of, needs_of
+from roamroute_babeld.needs import STALE_FOR_S, kick_of, needs_of
 from roamroute_babeld.protocol import PING, InterfaceLine, Line, RouteLine, XrouteLine
 from roamroute_babeld.rules import Statements, statements_of
 from roamroute_babeld.session import Greeting, Session, Stage
@@ -193,7 +193,7 @@ class BabeldExporter:
             match line:
                 case XrouteLine(prefix=prefix) if prefix.prefixlen == prefix.max_prefixlen:
                     is_changed = self._confirm(prefix.network_address) or is_changed
-                    is_changed = self._settle(prefix.network_address) or is_changed
+                    is_changed = self._settle_known(prefix.network_address) or is_changed
                 case RouteLine(prefix=prefix) if prefix.prefixlen == prefix.max_prefixlen:
                     self._tell(prefix.network_address)
                     is_changed = self._settle(prefix.network_address) or is_changed
@@ -271,6 +271,17 @@ class BabeldExporter:
         else:
             self._exported.discard(address)
         return True
+
+    def _settle_known(self, address: Address) -> bool:
+        """Our own route changed: a foreign one that was there before may be stale, and proves nothing for a while."""
+        if address not in self._settled and self._tables.is_settled(address):
+            asyncio.get_running_loop().call_later(STALE_FOR_S, self._settle_late, address)
+            return False
+        return self._settle(address)
+
+    def _settle_late(self, address: Address) -> None:
+        if self._settle(address):
+            self._context.changed()
 
     def _settle(self, address: Address) -> bool:
         """Keep `_settled`; True when it is new."""

@@ -36,6 +36,9 @@ SHORT_PARKING_S: Seconds = 0.05
 the withdrawal at the earliest (an intermediate router's urgent update); babeld looks within 3 ms."""
 DORMANT_AFTER_S: Seconds = 0.03
 """The kick takes 20 ms to send the poison. Dormant is only what is settled, too: no time is right on every machine."""
+STALE_FOR_S: Seconds = 1.0
+"""A foreign route that was there before the poison does not settle it earlier. With split horizon a neighbour leaves a
+stale one standing (3 of 20 moves lost with 1.12.1 on a busy machine); a live one, in a line, then waits so long."""
 LONG_PARKING_S: Seconds = 60.0
 """Nobody is in the way: long enough for three periodic updates of 16 s, in case the first was lost on the air."""
 PARKED_LIMIT = 1024
