@@ -231,7 +231,8 @@ def _is_roaming(prefix: str) -> bool:
 def test_a_client_that_goes_back_at_once_is_where_it_is(world: World, client: Client) -> None:
     first, second, _ = world.access_points
     client.roam(first)
-    world.wait_at(first, client.main_address)
+    # An address whose duplicate address detection the move cuts short says nothing again, if the client is silent.
+    world.wait_at(first, *client.addresses)
     client.leave()
     client.attach(second, layer_2_down_s=0.0)
     client.leave()
@@ -314,7 +315,7 @@ def _exported(world: World, access_point: Router) -> int:
 def test_hostapd_killed_and_started_again_is_followed_again(world: World, client: Client) -> None:
     second = world.access_points[1]
     client.roam(second)
-    world.wait_at(second, client.main_address)
+    world.wait_at(second, *client.addresses)
     hostapd = world.laboratory.daemons[second.name]
     hostapd.kill()
     hostapd.start()
