@@ -51,8 +51,9 @@ redistribute local deny
 redistribute proto 4 allow
 redistribute deny
 """
-"""What many write: only what they know goes out. A mesh at babeld's own hello interval of 4 s needs 13 s to come up; how long
-a roam takes with that is measured by the lab and the benchmarks. Protocol 4 is `ip route add … proto static`."""
+"""What many write: only what they know goes out. Protocol 4 is `ip route add … proto static`.
+
+At babeld's own hello interval of 4 s a mesh needs 13 s to come up; how long a roam takes then, the lab measures."""
 
 Result = TypeVar("Result")
 _NUMBERS = itertools.count()
