@@ -13,7 +13,7 @@ from pathlib import Path
 from roamroute import control
 from roamroute.config import Config
 from roamroute.errors import RoamrouteError
-from roamroute.export import ExporterContext, ExporterSpec, Finding
+from roamroute.export import ExporterSpec, Finding
 from roamroute.hostapd import check_hostapd, roaming_link_of
 from roamroute.linux import machine
 from roamroute.sysctl import neighbour_table, versions
@@ -156,16 +156,9 @@ def _peers(config: Config) -> Iterator[Finding]:
 async def _exporter(config: Config, spec: ExporterSpec) -> Iterable[Finding]:
     if spec.check is None:
         return [Finding("ok", spec.name, "has nothing to check")]
-    context = ExporterContext(
-        config.roaming.interfaces,
-        config.roaming.prefixes,
-        config.kernel.numbers,
-        lambda event: None,
-        lambda *line: None,
-    )
     try:
         async with asyncio.timeout(_EXPORTER_LIMIT_S):
-            return tuple(await spec.check(spec.parse(config.exporter_settings), context))
+            return tuple(await spec.check(spec.parse(config.exporter_settings), config.quiet_context))
     except TimeoutError:
         return [
             Finding("error", spec.name, f"the check did not end within {_EXPORTER_LIMIT_S:g} s", "is the daemon hung?")

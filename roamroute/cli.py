@@ -188,7 +188,7 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _exporter_fragment(config: Config, name: str) -> str:
-    from roamroute.export import ExporterContext, exporter_names, find_exporter
+    from roamroute.export import exporter_names, find_exporter
 
     if name not in exporter_names():
         known = ", ".join([*(each for each in exporter_names() if each != "kernel"), *_FRAGMENTS])
@@ -196,14 +196,7 @@ def _exporter_fragment(config: Config, name: str) -> str:
     spec = find_exporter(name)
     if spec.config is None:
         raise ConfigError((f'config: the exporter "{name}" needs no configuration elsewhere',))
-    context = ExporterContext(
-        config.roaming.interfaces,
-        config.roaming.prefixes,
-        config.kernel.numbers,
-        lambda event: None,
-        lambda *line: None,
-    )
-    return spec.config(spec.parse(config.exporters.get(name, {})), context)
+    return spec.config(spec.parse(config.exporters.get(name, {})), config.quiet_context)
 
 
 def _lab(arguments: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError, StructureHandlerNotFoundError
 
 from roamroute.errors import ConfigError
-from roamroute.export import KernelNumbers
+from roamroute.export import ExporterContext, KernelNumbers
 from roamroute.policy import Policy
 from roamroute.values import Address, Prefix
 
@@ -147,6 +147,14 @@ class Config:
     def exporter_settings(self) -> Mapping[str, Any]:
         """The table of the chosen exporter."""
         return self.exporters.get(self.roaming.exporter, {})
+
+    @property
+    def quiet_context(self) -> ExporterContext:
+        """What an exporter may know when it only prints or checks: its events and lines go nowhere."""
+        roaming = self.roaming
+        return ExporterContext(
+            roaming.interfaces, roaming.prefixes, self.kernel.numbers, lambda event: None, lambda *line: None
+        )
 
 
 def read_config(path: Path) -> Config:
