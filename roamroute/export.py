@@ -10,6 +10,7 @@ Three views, three words: *wanted* (the engine), *installed* (the kernel), *expo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -98,12 +99,14 @@ class ExportReport:
     """What the routing daemon confirms at this moment.
 
     `exported` is None where the exporter cannot know (the plain `kernel` exporter); `daemon` is a name with a version.
+    `installed`: where the daemon itself installs (`FibNeeds.installs` is False), what it has in the FIB.
     """
 
     is_connected: bool
     daemon: str = ""
     exported: frozenset[Address] | None = None
     problems: tuple[Problem, ...] = ()
+    installed: frozenset[Address] | None = None
 
 
 @attrs.frozen
@@ -117,12 +120,33 @@ class Finding:
 
 
 @attrs.frozen
+class FibChange:
+    """What is new among other programs' host routes inside the roaming prefixes, in our table of the kernel.
+
+    `foreign`: now reached by another way than a roaming interface, with the route's origin for people; `lost`: not any
+    more. `installed` and `removed`: the same for routes over a roaming interface, which a daemon that injects has made.
+    """
+
+    foreign: Mapping[Address, str] = attrs.field(factory=dict)
+    lost: frozenset[Address] = frozenset()
+    installed: frozenset[Address] = frozenset()
+    removed: frozenset[Address] = frozenset()
+
+
+async def follow_no_fib(changed: Callable[[FibChange], None]) -> None:
+    """An `ExporterContext.follow_fib` that never sees anything."""
+    await asyncio.get_running_loop().create_future()
+
+
+@attrs.frozen
 class ExporterContext:
     """What an exporter may know of the rest: the configuration that concerns it, and where its events go.
 
     `emit` takes events (`ForeignRouteSeen`, `ForeignRouteLost`) from the loop's thread, never blocks.
     `log` takes a level name ("debug", "info", "warning", "error") and one line.
     `changed` is to be called when `Exporter.report()` or `Exporter.needs()` would answer differently.
+    `follow_fib` tells of other programs' host routes in the kernel, all at first, then every change, until cancelled:
+    for adapters whose daemon does not tell them itself.
     """
 
     interfaces: tuple[str, ...]
@@ -131,6 +155,7 @@ class ExporterContext:
     emit: Callable[[Event], None]
     log: Callable[[str, str], None]
     changed: Callable[[], None] = lambda: None
+    follow_fib: Callable[[Callable[[FibChange], None]], Awaitable[None]] = follow_no_fib
 
 
 class Exporter(Protocol):
@@ -165,13 +190,31 @@ class Exporter(Protocol):
 
 
 @attrs.frozen
+class LabPeer:
+    """Another router of the lab's mesh. `role` as in `LabRouter`.
+
+    `router_address` (/128) and `router_address_ipv4` (/32) are on its lo. `link` is our mesh link to it and `link_local`
+    its address there, both None for a router that is not our neighbour.
+    """
+
+    name: str
+    role: str
+    number: int
+    router_address: Address
+    router_address_ipv4: Address
+    link: str | None = None
+    link_local: Address | None = None
+
+
+@attrs.frozen
 class LabRouter:
     """A router of the lab, as its routing daemon must know it. `role`: "gateway", "router" or "access-point".
 
     `directory` is private to the router and exists; the daemon runs in the router's network namespace.
-    `mesh_links` carry the routing protocol; `router_address` is a /128 on lo that must be announced.
+    `mesh_links` carry the routing protocol; `router_address` is a /128 on lo that must be announced, and so is
+    `router_address_ipv4`, a /32 that every mesh link has too (they are unnumbered).
     `announces` are further static prefixes in the kernel that must be announced: the gateway's default routes.
-    `options` are the lab's command-line options for the routing, as text.
+    `options` are the lab's command-line options for the routing, as text. `others` are all other routers of the mesh.
     """
 
     name: str
@@ -185,19 +228,28 @@ class LabRouter:
     roaming_prefixes: tuple[Prefix, ...] = ()
     kernel: KernelNumbers = attrs.field(factory=KernelNumbers)
     options: Mapping[str, str] = attrs.field(factory=dict)
+    others: tuple[LabPeer, ...] = ()
+    router_address_ipv4: Address | None = None
+    link_local: Address | None = None
+    """Ours, the same on every mesh link."""
 
 
 @attrs.frozen
 class LabDaemon:
-    """How to start the routing daemon of one router, after its files have been written."""
+    """How to start the routing daemon of one router, after its files have been written.
+
+    `commands` are started in this order, each when the one before has made its file in `ready_files` (by position; None:
+    at once), and stopped in the opposite order.
+    """
 
     commands: tuple[tuple[str, ...], ...]
+    ready_files: tuple[Path | None, ...] = ()
     exporter_settings: Mapping[str, Any] = attrs.field(factory=dict)
     """The `[exporters.NAME]` table for the roamroute that runs beside it."""
 
 
 class LabRouting(Protocol):
-    """How the lab reaches one routing daemon; carried by `ExporterSpec.lab`."""
+    """How the lab reaches one routing daemon with one routing protocol; a value of `ExporterSpec.lab`."""
 
     def version(self, options: Mapping[str, str]) -> str:
         """Name and version of the daemon that `prepare` would start. Raises: MachineUnfit when it is not installed."""
@@ -212,6 +264,8 @@ class ExporterSpec:
 
     `parse` turns the `[exporters.NAME]` table into settings of the adapter's own type; it raises ConfigError with every
     mistake, each with its dotted path. `config` prints the fragment that the daemon needs (`roamroute config NAME`).
+    `lab` has an entry for each routing protocol that the lab can run with it, by the name that `roamroute lab --routing`
+    takes: "babeld", "bird-ospf".
     """
 
     name: str
@@ -219,7 +273,7 @@ class ExporterSpec:
     create: Callable[[Any, ExporterContext], Exporter]
     config: Callable[[Any, ExporterContext], str] | None = None
     check: Callable[[Any, ExporterContext], Awaitable[Iterable[Finding]]] | None = None
-    lab: LabRouting | None = None
+    lab: Mapping[str, LabRouting] = attrs.field(factory=dict)
 
 
 def exporter_names() -> tuple[str, ...]:

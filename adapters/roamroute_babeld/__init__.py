@@ -20,4 +20,6 @@ def _create(settings: Settings, context: ExporterContext) -> Exporter:
     return BabeldExporter(settings, context)
 
 
-SPEC = ExporterSpec(name="babeld", parse=parse, create=_create, config=fragment, check=check, lab=BabeldLab())
+SPEC = ExporterSpec(
+    name="babeld", parse=parse, create=_create, config=fragment, check=check, lab={"babeld": BabeldLab()}
+)

@@ -157,6 +157,6 @@ def find_routing(name: str) -> ExporterSpec:
     if name:
         return find_exporter(name)
     for candidate in exporter_names():
-        if (spec := find_exporter(candidate)).lab is not None:
+        if (spec := find_exporter(candidate)).lab:
             return spec
     raise MachineUnfit("no installed exporter knows how to start its routing daemon in the lab")

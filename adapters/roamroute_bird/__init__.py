@@ -1,0 +1,1 @@
+"""roamroute's adapter for BIRD."""

@@ -1,0 +1,83 @@
+"""Reading an `[exporters.NAME]` table: every mistake at once, each with its dotted path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from roamroute.errors import ConfigError
+
+Check = Callable[[Any], Any]
+"""Takes the value as TOML has it, returns it as the adapter wants it. Raises: ValueError("must be …")."""
+
+
+def read_table(name: str, table: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, Any]:
+    """The checked values of the keys that are there; every key has its check.
+
+    Raises: ConfigError with every mistake, each beginning with `exporters.NAME.KEY: `.
+    """
+    mistakes: list[str] = []
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        check = checks.get(key)
+        if check is None:
+            mistakes.append(f"exporters.{name}.{key}: is not known here (known keys: {', '.join(checks)})")
+            continue
+        try:
+            values[key] = check(value)
+        except ValueError as error:
+            mistakes.append(f"exporters.{name}.{key}: {error}")
+    if mistakes:
+        raise ConfigError(tuple(mistakes))
+    return values
+
+
+def text(what: str) -> Check:
+    """A text that is not empty. `what` names it with an example: 'a path such as "/run/bird/bird.ctl"'."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"must be {what}, not {value!r}")
+        return value
+
+    return check
+
+
+def flag(value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {value!r}")
+    return value
+
+
+def choice(*known: str) -> Check:
+    """One of some words."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"must be {' or '.join(repr(word) for word in known)}, not {value!r}".replace("'", '"'))
+        return value
+
+    return check
+
+
+def number(least: float, most: float, unit: str = "") -> Check:
+    """A number in a range, in `unit`."""
+
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise ValueError(f"must be {least:g} to {most:g}{' ' + unit if unit else ''}, not {value!r}")
+        return value
+
+    return check
+
+
+def texts(what: str) -> Check:
+    """A list of texts. `what` names it with an example."""
+
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
+            raise ValueError(f"must be {what}, not {value!r}")
+        return tuple(value)
+
+    return check
