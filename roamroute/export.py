@@ -193,8 +193,8 @@ class Exporter(Protocol):
 class LabPeer:
     """Another router of the lab's mesh. `role` as in `LabRouter`.
 
-    `router_address` (/128) and `router_address_ipv4` (/32) are on its lo. `link` is our mesh link to it and `link_local`
-    its address there, both None for a router that is not our neighbour.
+    `router_address` (/128) and `router_address_ipv4` (/32) are on its lo. `link` is our mesh link to it and
+    `link_local` its address there, both None for a router that is not our neighbour.
     """
 
     name: str
@@ -238,14 +238,14 @@ class LabRouter:
 class LabDaemon:
     """How to start the routing daemon of one router, after its files have been written.
 
-    `commands` are started in this order, each when the one before has made its file in `ready_files` (by position; None:
-    at once), and stopped in the opposite order.
+    `commands` are started in this order, each when the one before has made its file in `ready_files` (by position;
+    None: at once), and stopped in the opposite order.
     """
 
     commands: tuple[tuple[str, ...], ...]
-    ready_files: tuple[Path | None, ...] = ()
     exporter_settings: Mapping[str, Any] = attrs.field(factory=dict)
     """The `[exporters.NAME]` table for the roamroute that runs beside it."""
+    ready_files: tuple[Path | None, ...] = ()
 
 
 class LabRouting(Protocol):
@@ -264,8 +264,8 @@ class ExporterSpec:
 
     `parse` turns the `[exporters.NAME]` table into settings of the adapter's own type; it raises ConfigError with every
     mistake, each with its dotted path. `config` prints the fragment that the daemon needs (`roamroute config NAME`).
-    `lab` has an entry for each routing protocol that the lab can run with it, by the name that `roamroute lab --routing`
-    takes: "babeld", "bird-ospf".
+    `lab` has an entry for each routing protocol that the lab can run with it, by the name that
+    `roamroute lab --routing` takes: "babeld", "bird-ospf".
     """
 
     name: str
