@@ -1,1 +1,18 @@
-"""roamroute's adapter for BIRD."""
+"""roamroute's adapter for BIRD, over its control socket or a birdc; BIRD itself stays as it is.
+
+`protocol` is sans-IO, `answers` what BIRD says as values, `connection` the socket, `birdc` the command line;
+`inject` is the file of static routes. docs/bird-facts.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from roamroute.export import Exporter, ExporterContext, ExporterSpec
+from roamroute_bird.exporter import BirdExporter
+from roamroute_bird.settings import Settings, parse
+
+
+def _create(settings: Settings, context: ExporterContext) -> Exporter:
+    return BirdExporter(settings, context)
+
+
+SPEC = ExporterSpec(name="bird", parse=parse, create=_create)

@@ -1,0 +1,64 @@
+"""`[exporters.bird]`: how BIRD is reached, who installs the routes, and which routing protocol carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from roamroute.adapter.settings import choice, read_table, text, texts
+from roamroute.errors import ConfigError
+
+DEFAULT_SOCKET = "/run/bird/bird.ctl"
+DEFAULT_INCLUDE = "/etc/bird/roamroute-hosts.conf"
+MODES = ("kernel", "inject")
+ROUTINGS = ("babel", "ospf", "ibgp")
+
+
+@attrs.frozen
+class Settings:
+    """The table, checked."""
+
+    socket: str = DEFAULT_SOCKET
+    """BIRD's control socket; not used when there is a `command`."""
+    command: tuple[str, ...] = ()
+    """A birdc for a BIRD whose socket is out of reach: `("sudo", "birdc")`. `-v` is added to it."""
+    mode: str = "kernel"
+    """"kernel": BIRD learns our kernel routes. "inject": BIRD reads them from `include`, and installs them."""
+    include: str = DEFAULT_INCLUDE
+    """The file of static routes that is ours in mode "inject"; both address families are in it."""
+    routing: str = ""
+    """The routing protocol for `roamroute config bird`: "babel", "ospf", "ibgp"; "": print all three."""
+    protocols: tuple[str, ...] = ()
+    """BIRD's names of the protocols of which each must export our routes; empty: one that is up suffices."""
+
+    @property
+    def injects(self) -> bool:
+        return self.mode == "inject"
+
+    @property
+    def place(self) -> str:
+        """Where BIRD is, as people write it."""
+        return " ".join(self.command) if self.command else self.socket
+
+
+_CHECKS = {
+    "socket": text(f'a path such as "{DEFAULT_SOCKET}"'),
+    "command": texts('a command in parts such as ["sudo", "birdc"]'),
+    "mode": choice(*MODES),
+    "include": text(f'a path such as "{DEFAULT_INCLUDE}"'),
+    "routing": choice(*ROUTINGS),
+    "protocols": texts('names of BIRD\'s protocols such as ["babel1"]'),
+}
+
+
+def parse(table: Mapping[str, Any]) -> Settings:
+    """Check the table.
+
+    Raises: ConfigError with every mistake, each with its dotted path.
+    """
+    values = read_table("bird", table, _CHECKS)
+    if "socket" in values and values.get("command"):
+        raise ConfigError(("exporters.bird.command: drives birdc instead of the socket; give one of the two",))
+    return Settings(**values)
