@@ -165,6 +165,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
     now = time.monotonic()
     report = daemon.exporter.report()
     exported = report.exported
+    installed = daemon.installed
     hosts = []
     for host in daemon.engine.hosts.values():
         addresses = [
@@ -173,7 +174,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
                 "link": entry.link,
                 "nud": entry.nud.name.lower(),
                 "is_wanted": entry.address in daemon.engine.wanted,
-                "is_installed": entry.address in daemon.fib.installed,
+                "is_installed": None if installed is None else entry.address in installed,
                 "is_exported": None if exported is None else entry.address in exported,
                 "age_s": round(now - entry.since, 3),
                 "confirmed_ago_s": _ago(now, entry.confirmed_at),
@@ -199,7 +200,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "hosts": hosts,
         "routes": {
             "wanted": len(daemon.engine.wanted),
-            "installed": len(daemon.fib.installed),
+            "installed": None if installed is None else len(installed),
             "exported": None if exported is None else len(exported & set(daemon.engine.wanted)),
             "parked": len(daemon.fib.parked),
             "foreign": len(daemon.engine.foreign),

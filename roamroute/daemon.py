@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ from roamroute.effects import (
 )
 from roamroute.engine import Engine
 from roamroute.errors import KernelRefused, RoamrouteError
-from roamroute.export import Exporter, ExporterContext, ExporterSpec
+from roamroute.export import Exporter, ExporterContext, ExporterSpec, FibChange
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.foreign import ForeignRoutes
 from roamroute.linux.neighbours import NeighbourSource
@@ -84,6 +84,7 @@ class Daemon:
             emit=lambda event: self.take([event]),
             log=log,
             changed=lambda: self.fib.look_again(),
+            follow_fib=self._follow_fib,
         )
         self.exporter: Exporter = spec.create(spec.parse(config.exporter_settings), context)
         if isinstance(self.exporter, KernelFib):
@@ -237,6 +238,11 @@ class Daemon:
             except KernelRefused as error:
                 log("error", str(error))
 
+    @property
+    def installed(self) -> Collection[Address] | None:
+        """The addresses whose routes are in the kernel; None where the daemon installs them, and does not tell."""
+        return self.fib.installed if self.exporter.needs().installs else self.exporter.report().installed
+
     # -- who looks on -----------------------------------------------------------------------------------------------
 
     def observe(self, observer: Observer) -> Callable[[], None]:
@@ -320,11 +326,15 @@ class Daemon:
 
             yield "metrics", serve_metrics(self, self.config.metrics)
 
-    def _peers_discovered(self, seen: Mapping[Address, str], lost: frozenset[Address]) -> None:
+    async def _follow_fib(self, changed: Callable[[FibChange], None]) -> None:
+        roaming, numbers = self.config.roaming, self.config.kernel.numbers
+        await ForeignRoutes(roaming.prefixes, numbers, changed, log, interfaces=roaming.interfaces).run()
+
+    def _peers_discovered(self, change: FibChange) -> None:
         peers = self.config.peers
         assert peers is not None
         assert self.peers is not None
-        self._discovered = (self._discovered | set(seen)) - set(lost) - {peers.address}
+        self._discovered = (self._discovered | set(change.foreign)) - change.lost - {peers.address}
         self.peers.set_peers({*peers.addresses, *self._discovered})
         self.take([self._own])
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from roamroute.config import MetricsSection
 from roamroute.errors import MachineUnfit
+from roamroute.values import Address
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -29,11 +30,10 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
     class Collector:
         def collect(self) -> Iterator[Metric]:
             report = daemon.exporter.report()
-            exported = len(report.exported) if report.exported is not None else float("nan")
             for name, text, value in (
                 ("wanted", "host routes the engine wants", len(daemon.engine.wanted)),
-                ("installed", "host routes in the kernel", len(daemon.fib.installed)),
-                ("exported", "host routes the routing daemon confirms", exported),
+                ("installed", "host routes in the kernel", _count(daemon.installed)),
+                ("exported", "host routes the routing daemon confirms", _count(report.exported)),
                 ("parked", "withdrawn routes that are still announced as unreachable", len(daemon.fib.parked)),
             ):
                 yield GaugeMetricFamily(f"roamroute_routes_{name}", text, value=value)
@@ -59,3 +59,7 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
     finally:
         server.shutdown()
         thread.join()
+
+
+def _count(addresses: Collection[Address] | None) -> float:
+    return float("nan") if addresses is None else len(addresses)

@@ -15,9 +15,9 @@ def print_status(status: Mapping[str, Any]) -> None:
     routes, exporter = status["routes"], status["exporter"]
     state = "drained" if status["is_drained"] else "in sync" if status["is_synced"] else "starting"
     console.print(f"roamroute {status['version']}, {state}, up {_duration(status['uptime_s'])}")
-    exported = "unknown" if routes["exported"] is None else routes["exported"]
+    counts = {view: "unknown" if routes[view] is None else routes[view] for view in ("wanted", "installed", "exported")}
     console.print(
-        f"routes: wanted {routes['wanted']}, installed {routes['installed']}, exported {exported}, "
+        f"routes: wanted {counts['wanted']}, installed {counts['installed']}, exported {counts['exported']}, "
         f"parked {routes['parked']}, foreign {routes['foreign']}"
     )
     link = "connected" if exporter["is_connected"] else "NOT connected"

@@ -25,9 +25,9 @@ from typing import Any
 
 from roamroute.delta import Delta, difference
 from roamroute.errors import ConfigError, KernelRefused, MalformedInput
-from roamroute.export import Exporter, ExporterContext, ExporterSpec, ExportReport, FibNeeds, Problem
+from roamroute.events import ForeignRouteLost, ForeignRouteSeen
+from roamroute.export import Exporter, ExporterContext, ExporterSpec, ExportReport, FibChange, FibNeeds, Problem
 from roamroute.linux import rtnetlink
-from roamroute.linux.foreign import ForeignRoutes, events_for
 from roamroute.linux.kick import Kicker
 from roamroute.linux.pace import Pacer
 from roamroute.linux.repeats import Repeats
@@ -208,7 +208,7 @@ class KernelFib:
         foreign = None
         try:
             if self._is_reporting_foreign:
-                foreign = asyncio.create_task(self._foreign_routes().run())
+                foreign = asyncio.ensure_future(self._context.follow_fib(self._report_foreign))
             while True:
                 if self._notifications is None:
                     self._listen()
@@ -450,12 +450,11 @@ class KernelFib:
         self._repair = None
         self._reconcile()
 
-    def _foreign_routes(self) -> ForeignRoutes:
-        def changed(seen: Mapping[Address, str], lost: frozenset[Address]) -> None:
-            for event in events_for(seen, lost):
-                self._context.emit(event)
-
-        return ForeignRoutes(self._context.prefixes, self._numbers, changed, self._context.log)
+    def _report_foreign(self, change: FibChange) -> None:
+        for address in change.lost:
+            self._context.emit(ForeignRouteLost(address))
+        for address, origin in change.foreign.items():
+            self._context.emit(ForeignRouteSeen(address, origin))
 
 
 def _index(link: str) -> int | None:

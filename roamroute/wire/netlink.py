@@ -229,6 +229,8 @@ def decode_route(message: Message) -> RouteEntry:
                 metric = _u32(data, offset, length)
             case 15:  # RTA_TABLE
                 table = _u32(data, offset, length)
+            case 18:  # RTA_VIA: a gateway of the other family, behind two octets that name it
+                gateway = _address(data[offset + 6 : offset + length])
             case _:
                 pass
     if prefix_length > (128 if family == AF_INET6 else 32):

@@ -6,11 +6,13 @@ which they are opened, whoever uses them later.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,6 +101,14 @@ def make_bed() -> Iterator[Bed]:
             yield bed
     finally:
         bed.remove()
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 3.0) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        await asyncio.sleep(0.01)
 
 
 class Logged:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -12,14 +11,13 @@ import attrs
 import pytest
 
 from roamroute.delta import Delta
-from roamroute.events import Event, ForeignRouteLost, ForeignRouteSeen
 from roamroute.export import ExporterContext, FibNeeds, KernelNumbers, Kick
 from roamroute.linux.fib import SPEC, KernelFib
 from roamroute.linux.rtnetlink import GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE, Notifications
 from roamroute.values import HostRoute
 from roamroute.wire import netlink
 
-from .linux_namespaces import Bed, Logged, make_bed
+from .linux_namespaces import Bed, Logged, eventually, make_bed
 
 A = HostRoute(ip_address("fd44:0:0:1::a"), "wlan0")
 B = HostRoute(ip_address("fd44:0:0:1::b"), "wlan0")
@@ -97,13 +95,6 @@ def host_routes(bed: Bed, *, table: int = 254) -> list[str]:
     shown = "".join(bed.on_ap(f"ip {family} -d route show table {table}", check=False) for family in ("-6", "-4"))
     lines = [" ".join(line.split()).removeprefix("unicast ") for line in shown.splitlines()]
     return sorted(line for line in lines if not line.startswith(("fe80", "10.44.0.0", "ff00")))
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 3.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 def test_announced_routes_bear_our_protocol_metric_and_link(bed: Bed) -> None:
@@ -556,29 +547,3 @@ async def test_a_route_on_a_link_that_is_down_is_told_once_and_tried_again(bed: 
         assert "ENETDOWN" in fib.log.lines[0]
         bed.on_ap("ip link set wlan0 up")
         await eventually(lambda: A.address in fib.installed and not fib.refused)
-
-
-async def test_the_plain_kernel_exporter_reports_foreign_host_routes(bed: Bed) -> None:
-    events: list[Event] = []
-    log = Logged()
-    context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers(), events.append, log)
-    exporter = SPEC.create(SPEC.parse({}), context)
-    bed.on_ap("ip -6 route add fd44:0:0:1::77 dev lo proto 42 metric 1024")
-    assert isinstance(exporter, KernelFib)
-    _OPENED.append(exporter)
-    async with running(exporter):
-        await eventually(lambda: len(events) == 1)
-        bed.on_ap("ip -6 route add fd44:0:0:1::78 dev lo proto 42 metric 1024")
-        bed.on_ap("ip -6 route add fd44:0:0:1::79 dev lo proto 42 metric 1024")
-        bed.on_ap("ip -6 route add fd44:0:0:2::79 dev lo proto 42 metric 1024")  # outside
-        bed.on_ap("ip addr add fd44:0:0:1::1/128 dev lo")  # ours
-        await exporter.publish(Delta(announced=(A,)))  # ours
-        await eventually(lambda: len(events) == 3)
-        bed.on_ap("ip -6 route add fd44:0:0:1::79 dev lo proto 42 metric 2048")  # a second way
-        bed.on_ap("ip -6 route del fd44:0:0:1::79 dev lo proto 42 metric 1024")
-        bed.on_ap("ip -6 route del fd44:0:0:1::78 dev lo proto 42 metric 1024")
-        await eventually(lambda: ForeignRouteLost(ip_address("fd44:0:0:1::78")) in events)
-        seen = {str(event.address) for event in events if isinstance(event, ForeignRouteSeen)}
-        lost = {str(event.address) for event in events if isinstance(event, ForeignRouteLost)}
-        assert seen == {"fd44:0:0:1::77", "fd44:0:0:1::78", "fd44:0:0:1::79"}
-        assert lost == {"fd44:0:0:1::78"}
