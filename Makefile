@@ -3,7 +3,7 @@
 # make bench   measure, and hold every figure against its bar (NAMES="..." for some of them)
 # make lint    ruff, mypy, import-linter
 # make docs    manual pages and the reference, from their sources
-# make setup   what all of these need: Debian packages, Debian 13's babeld, virtual environments
+# make setup   what all of these need: Debian packages, Debian 13's daemons, virtual environments
 # make clean   remove what was made here (the cache in ~/.cache/roamroute stays; `make distclean` removes it too)
 
 SHELL = /bin/sh
@@ -19,9 +19,9 @@ TESTS = tests
 packages:
 	@tools/debian-packages
 
-# Without Debian 13 the tests that need its babeld skip, and say so.
+# Without Debian 13 the tests that need its daemons skip, and say so.
 debian13: packages
-	@tools/debian13-root || echo "going on without Debian 13's babeld" >&2
+	@tools/debian13-root || echo "going on without these daemons of Debian 13" >&2
 
 .venv/.installed: pyproject.toml tools/environment | packages
 	@tools/environment develop

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from generations import SEARCH_PATH, reason_without_debian13
 
 # No deadline: how long an example takes says more about the neighbours on this machine than about the code.
 # On CI the examples are the same in every run, so that a red run is the fault of the change; elsewhere they vary.
@@ -19,13 +20,6 @@ hypothesis.settings.load_profile("roamroute-ci" if os.environ.get("CI") else "ro
 
 TESTS = Path(__file__).resolve().parent
 ORDER = ("unit", "property", "contract", "typing", "integration")  # quick before slow: the first failure is cheap
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "roamroute"
-BABELD_1_13 = CACHE / "bin" / "babeld-1.13.1"
-
-
-def search_path() -> str:
-    """Where programs are looked for: Debian keeps daemons in sbin, which not everybody has in PATH."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 def folder_of(item: pytest.Item) -> str:
@@ -65,13 +59,13 @@ def reason_not_to_run(item: pytest.Item) -> str | None:
     if item.get_closest_marker("requires_root") and os.geteuid() != 0:
         return "needs root: it makes network namespaces"
     for marker in item.iter_markers("requires_programs"):
-        missing = [name for name in marker.args if shutil.which(name, path=search_path()) is None]
+        missing = [name for name in marker.args if shutil.which(name, path=SEARCH_PATH) is None]
         if missing:
             return f"needs {', '.join(missing)}: tools/debian-packages installs it"
-    if item.get_closest_marker("requires_babeld_1_13") and not BABELD_1_13.exists():
-        failure = CACHE / "debian13-root.failed"
-        because = failure.read_text(encoding="utf-8").strip() if failure.exists() else "run tools/debian13-root"
-        return f"needs {BABELD_1_13}: {because}"
+    for marker in item.iter_markers("requires_debian13"):
+        for name in marker.args:
+            if reason := reason_without_debian13(name):
+                return f"needs Debian 13's {name}: {reason}"
     return None
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from generations import BABELD
 from roamroute_babeld import SPEC
 from roamroute_babeld.fragment import installed_version, render
 from roamroute_babeld.settings import Settings
@@ -31,15 +32,12 @@ from roamroute.export import Exporter, ExporterContext, ExportReport, Finding, K
 from roamroute.linux.fib import KernelFib
 from roamroute.values import Address, HostRoute
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "roamroute"
-DEBIAN_12 = "babeld"
-DEBIAN_13 = os.environ.get("ROAMROUTE_BABELD_TRIXIE") or str(CACHE / "bin" / "babeld-1.13.1")
+DEBIAN_12, DEBIAN_13 = (each.command for each in BABELD)
+AS_INSTALLED = [pytest.param(each.command, id=each.name, marks=each.mark) for each in BABELD]
 GENERATIONS = [
-    pytest.param(DEBIAN_12, id="debian12", marks=pytest.mark.requires_programs("babeld")),
-    pytest.param(DEBIAN_12 + " -A 65534", id="debian12-A", marks=pytest.mark.requires_programs("babeld")),
-    pytest.param(DEBIAN_13, id="debian13", marks=pytest.mark.requires_babeld_1_13),
+    *AS_INSTALLED,
+    pytest.param(f"{DEBIAN_12} -A 65534", id=f"{BABELD[0].name}-A", marks=BABELD[0].mark),
 ]
-AS_INSTALLED = [GENERATIONS[0], GENERATIONS[2]]
 PREFIXES = (ip_network("fd44:0:0:1::/64"), ip_network("10.44.0.0/16"))
 LINK = "wlan0"
 LIMIT_S = 40.0

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_network
-from pathlib import Path
 
 import attrs
 import pytest
+from generations import BABELD, Generation, parameters
 
 from roamroute.lab import addresses
 from roamroute.lab.laboratory import PROGRAMS, Laboratory
@@ -28,10 +26,8 @@ from roamroute.lab.roaming import RoamrouteDaemon, daemon_tables
 from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "roamroute"
 LIMIT_S = 40.0
 QUICK = {"stale_probe_after_s": 3.0}
-SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs(*PROGRAMS, "ping")]
 
@@ -113,25 +109,17 @@ def _is_v4(address: object) -> bool:
     return "." in str(address)
 
 
-def _babelds() -> list[tuple[str, str]]:
-    return [
-        ("1.12.1", shutil.which("babeld", path=SEARCH_PATH) or ""),
-        ("1.13.1", str(CACHE / "bin" / "babeld-1.13.1")),
-    ]
-
-
-@pytest.fixture(scope="module", params=_babelds(), ids=lambda each: f"babeld-{each[0]}")
+@pytest.fixture(scope="module", params=parameters(BABELD))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    version, babeld = request.param
-    if not babeld or not Path(babeld).exists():
-        pytest.skip(
-            f"babeld {version} is not on this machine: tools/debian-packages and tools/debian13-root install it"
-        )
+    babeld: Generation = request.param
     options = LabOptions(
-        routing="babeld", routing_options={"command": babeld, "hello-interval": "0.5"}, addresses=4, has_ipv4=True
+        routing="babeld",
+        routing_options={"command": babeld.command, "hello-interval": "0.5"},
+        addresses=4,
+        has_ipv4=True,
     )
     with Laboratory(options) as laboratory:
-        assert version in laboratory.routing_version
+        assert babeld.version in laboratory.routing_version
         daemons = {}
         for access_point in laboratory.mesh.access_points:
             tables = daemon_tables(
