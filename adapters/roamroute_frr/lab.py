@@ -1,0 +1,126 @@
+"""FRR in the lab: its files, and how its daemons are started on a router, each router with sockets of its own.
+
+FRR's daemons look for each other in /run/frr, and 10's mgmtd does so whatever its options say: each router has a mount
+namespace in which its own folder lies there. Options: `daemons`, the folder with the programs (default /usr/lib/frr;
+`vtysh` from there, or else from the search path), `mode` ("kernel" or "inject"), `hello-interval` (OSPF, in seconds).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+
+import attrs
+
+from roamroute.errors import MachineUnfit
+from roamroute.export import LabDaemon, LabRouter
+from roamroute.values import Address, Prefix
+from roamroute_frr.config import Site, lines
+
+DEFAULT_FOLDER = "/usr/lib/frr"
+USER = ("-u", "root", "-g", "frrvty")
+"""FRR gives up the right to write into other users' folders, and the lab's are root's."""
+PREPARE = """\
+mkdir -p /run/frr
+mount --bind "$1" /run/frr
+for place in etc var/lib; do test ! -d "/$place/frr" || mount --bind "$1/$place" "/$place/frr"; done
+shift
+exec "$@"
+"""
+LOAD = '"$@" && : >loaded'
+
+
+@attrs.frozen
+class FrrLab:
+    """See `roamroute.export.LabRouting`. `routing`: "ospf" or "ibgp"."""
+
+    routing: str
+
+    def version(self, options: Mapping[str, str]) -> str:
+        folder = _folder(options)
+        return f"FRR {'.'.join(str(number) for number in _installed_version(folder))}"
+
+    def prepare(self, router: LabRouter) -> LabDaemon:
+        folder = _folder(router.options)
+        mode = router.options.get("mode", "kernel")
+        directory = router.directory
+        names = ["zebra", *(("staticd",) if mode == "inject" else ()), "ospf6d", "ospfd"]
+        if self.routing == "ibgp":
+            names.append("bgpd")
+        if _installed_version(folder)[0] >= 10:
+            names.insert(0, "mgmtd")
+        for left_over in (*directory.glob("*.vty"), *directory.glob("*.pid"), *directory.glob("*.sock")):
+            left_over.unlink()
+        (directory / "loaded").unlink(missing_ok=True)
+        (directory / "zserv.api").unlink(missing_ok=True)
+        etc = directory / "etc"
+        etc.mkdir(exist_ok=True)
+        (directory / "var/lib").mkdir(parents=True, exist_ok=True)
+        (etc / "vtysh.conf").write_text("", encoding="utf-8")
+        (etc / "frr.conf").write_text("\n".join(lines(self._site(router, mode))) + "\n", encoding="utf-8")
+        vtysh = (_vtysh(folder), "--vty_socket", str(directory), "--config_dir", str(etc))
+        commands = [_in_private_folder(directory, [str(folder / name), *_arguments(name)]) for name in names]
+        commands.append(("sh", "-c", f'cd "$1" && shift && {LOAD}', "sh", str(directory), *vtysh, "-b"))
+        return LabDaemon(
+            tuple(commands),
+            {"command": list(vtysh), "routing": self.routing, "mode": mode},
+            (*(directory / f"{name}.vty" for name in names), directory / "loaded"),
+        )
+
+    def _site(self, router: LabRouter, mode: str) -> Site:
+        gateways = [peer for peer in router.others if peer.role == "gateway"]
+        addresses: list[Address] = [
+            address for peer in gateways for address in (peer.router_address, peer.router_address_ipv4)
+        ]
+        clients: list[Prefix] = [
+            ip_network(address)
+            for peer in (router.others if router.role == "gateway" else ())
+            for address in (peer.router_address, peer.router_address_ipv4)
+        ]
+        hello = router.options.get("hello-interval")
+        return Site(
+            routing=self.routing,
+            mesh_links=router.mesh_links,
+            hosts=router.roaming_prefixes if router.client_links else (),
+            source="static" if mode == "inject" else "kernel",
+            router_id=router.router_address_ipv4 if isinstance(router.router_address_ipv4, IPv4Address) else None,
+            originates_default=bool(router.announces),
+            reflectors=tuple(addresses),
+            clients=tuple(clients),
+            hello_s=int(hello) if hello is not None else None,
+        )
+
+
+def _in_private_folder(directory: Path, command: Sequence[str]) -> tuple[str, ...]:
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", PREPARE, "sh", str(directory), *command)
+
+
+def _arguments(name: str) -> tuple[str, ...]:
+    """No TCP port for a terminal; what it has to say goes to its standard output."""
+    return (*USER, "-P", "0", "--log", "stdout")
+
+
+def _folder(options: Mapping[str, str]) -> Path:
+    return Path(options.get("daemons", DEFAULT_FOLDER)).expanduser()
+
+
+def _vtysh(folder: Path) -> str:
+    beside = folder / "vtysh"
+    return str(beside) if beside.exists() else shutil.which("vtysh") or "vtysh"
+
+
+def _installed_version(folder: Path) -> tuple[int, ...]:
+    """Raises: MachineUnfit where there is no FRR."""
+    program = folder / "zebra"
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MachineUnfit(f"{program} cannot be run ({error}): apt-get install frr") from error
+    found = re.match(r"zebra version (\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
+    if found is None:
+        raise MachineUnfit(f"{program} is not FRR's zebra: it says {done.stdout.strip()!r}")
+    return tuple(int(number) for number in found.groups() if number is not None)
