@@ -1,0 +1,81 @@
+"""`[exporters.frr]`: how vtysh is started, who installs the routes, and which routing protocol carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+
+import attrs
+
+from roamroute.adapter.settings import choice, number, read_table, texts
+from roamroute.values import Address
+
+MODES = ("kernel", "inject")
+ROUTINGS = ("ospf", "ibgp")
+DEFAULT_AS = 65000
+
+
+@attrs.frozen
+class Settings:
+    """The table, checked."""
+
+    command: tuple[str, ...] = ("vtysh",)
+    """vtysh in parts, with what it takes to reach this router's FRR: `("sudo", "vtysh")`, `("vtysh", "-N", "mesh")`."""
+    mode: str = "kernel"
+    """"kernel": zebra reads our kernel routes. "inject": they become static routes of FRR, which installs them."""
+    routing: str = ""
+    """The routing protocol that carries the host routes: "ospf" (ospf6d, ospfd), "ibgp" (bgpd); "": whichever does."""
+    mesh: tuple[str, ...] = ()
+    """The mesh interfaces that `roamroute config frr` writes for."""
+    reflectors: tuple[Address, ...] = ()
+    """The route reflectors that `roamroute config frr` writes for."""
+    as_number: int = DEFAULT_AS
+    """The autonomous system that `roamroute config frr` writes for."""
+
+    @property
+    def injects(self) -> bool:
+        return self.mode == "inject"
+
+
+def parse(table: Mapping[str, Any]) -> Settings:
+    """Check the table.
+
+    Raises: ConfigError with every mistake, each with its dotted path.
+    """
+    return Settings(**read_table("frr", table, _CHECKS))
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    return _at_least_one(texts('a command in parts such as ["sudo", "vtysh"]')(value))
+
+
+def _at_least_one(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words:
+        raise ValueError("must name a program, not []")
+    return words
+
+
+def _addresses(value: Any) -> tuple[Address, ...]:
+    words = texts('a list of addresses such as ["fd44:0:0:a::1"]')(value)
+    try:
+        return tuple(ip_address(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"must be a list of addresses, but {error}") from None
+
+
+def _as_number(value: Any) -> int:
+    checked = number(1, 4294967295)(value)
+    if not isinstance(checked, int):
+        raise ValueError(f"must be a whole number, not {value!r}")
+    return checked
+
+
+_CHECKS = {
+    "command": _command,
+    "mode": choice(*MODES),
+    "routing": choice(*ROUTINGS),
+    "mesh": texts('a list of interfaces such as ["mesh0"]'),
+    "reflectors": _addresses,
+    "as_number": _as_number,
+}
