@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
@@ -20,16 +19,17 @@ async def reconnect(converse: Callable[[], Awaitable[None]], lost: Callable[[str
     `converse` raises DaemonGone, DaemonRefused or MalformedInput. Pauses double up to RETRY_LAST_S, and start again
     after a conversation that was longer than that.
     """
+    loop = asyncio.get_running_loop()
     pause_s = RETRY_FIRST_S
     while True:
-        begun = time.monotonic()
+        begun = loop.time()
         try:
             await converse()
             why = "the conversation ended"
         except (DaemonGone, DaemonRefused, MalformedInput) as error:
             why = str(error)
         lost(why)
-        if time.monotonic() - begun > RETRY_LAST_S:
+        if loop.time() - begun > RETRY_LAST_S:
             pause_s = RETRY_FIRST_S
         await asyncio.sleep(pause_s)
         pause_s = min(RETRY_LAST_S, 2 * pause_s)

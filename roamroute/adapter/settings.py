@@ -55,7 +55,8 @@ def choice(*known: str) -> Check:
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in known:
-            raise ValueError(f"must be {' or '.join(repr(word) for word in known)}, not {value!r}".replace("'", '"'))
+            words = " or ".join(f'"{word}"' for word in known)
+            raise ValueError(f"must be {words}, not {value!r}")
         return value
 
     return check

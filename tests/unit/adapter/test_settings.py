@@ -1,0 +1,79 @@
+"""Reading an exporter's table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roamroute.adapter.settings import Check, choice, flag, number, read_table, text, texts
+from roamroute.errors import ConfigError
+
+CHECKS: dict[str, Check] = {
+    "socket": text('a path such as "/run/mine.sock"'),
+    "quiet": flag,
+    "mode": choice("kernel", "inject"),
+    "limit_s": number(0.1, 60, "s"),
+    "command": texts('a command in parts such as ["mine", "-v"]'),
+}
+
+
+def test_what_is_right_comes_back_as_the_adapter_wants_it() -> None:
+    table = {"socket": "/run/x", "quiet": True, "mode": "inject", "limit_s": 3, "command": ["mine", "-v"]}
+    assert read_table("mine", table, CHECKS) == {**table, "command": ("mine", "-v")}
+    assert read_table("mine", {}, CHECKS) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "mistake"),
+    [
+        ({"sokcet": 1}, "exporters.mine.sokcet: is not known here (known keys: socket, quiet, mode, limit_s, command)"),
+        ({"socket": " "}, "exporters.mine.socket: must be a path such as \"/run/mine.sock\", not ' '"),
+        ({"socket": 7}, 'exporters.mine.socket: must be a path such as "/run/mine.sock", not 7'),
+        ({"quiet": "yes"}, "exporters.mine.quiet: must be true or false, not 'yes'"),
+        ({"mode": "both"}, "exporters.mine.mode: must be \"kernel\" or \"inject\", not 'both'"),
+        ({"mode": ["kernel"]}, "exporters.mine.mode: must be \"kernel\" or \"inject\", not ['kernel']"),
+        ({"limit_s": 61}, "exporters.mine.limit_s: must be 0.1 to 60 s, not 61"),
+        ({"limit_s": True}, "exporters.mine.limit_s: must be 0.1 to 60 s, not True"),
+        (
+            {"command": "mine -v"},
+            'exporters.mine.command: must be a command in parts such as ["mine", "-v"], not \'mine -v\'',
+        ),
+    ],
+)
+def test_a_mistake_says_what_is_expected(table: dict[str, Any], mistake: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_table("mine", table, CHECKS)
+    assert caught.value.mistakes == (mistake,)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_table("mine", {"socket": 1, "quiet": 2, "mode": "kernel", "none": 3}, CHECKS)
+    assert [mistake.partition(":")[0] for mistake in caught.value.mistakes] == [
+        "exporters.mine.socket",
+        "exporters.mine.quiet",
+        "exporters.mine.none",
+    ]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*CHECKS, "other"]), anything))
+def test_whatever_toml_holds_gives_values_or_mistakes(table: dict[str, Any]) -> None:
+    mistakes: tuple[str, ...] = ()
+    values: dict[str, Any] = {}
+    try:
+        values = read_table("mine", table, CHECKS)
+    except ConfigError as error:
+        mistakes = error.mistakes
+    assert bool(mistakes) == (values.keys() != table.keys())
+    assert len(mistakes) <= len(table)
+    assert all(mistake.startswith("exporters.mine.") for mistake in mistakes)
