@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from roamroute import events
 from roamroute.admission import Admission
 from roamroute.config import Config
-from roamroute.delta import Delta, coalesce
+from roamroute.delta import coalesce
 from roamroute.effects import (
     Announce,
     Deauthenticate,
@@ -37,7 +37,7 @@ from roamroute.effects import (
     Withdraw,
 )
 from roamroute.engine import Engine
-from roamroute.errors import KernelRefused, RoamrouteError
+from roamroute.errors import RoamrouteError
 from roamroute.export import Exporter, ExporterContext, ExporterSpec, FibChange
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.foreign import ForeignRoutes
@@ -104,6 +104,7 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._unpublished: list[Effect] = []
         self._publish_wanted = asyncio.Event()
+        self._publishing = asyncio.Lock()
         self._must_publish_all = True
         self._stop_wanted = asyncio.Event()
         self._is_handling = False
@@ -207,7 +208,7 @@ class Daemon:
         if is_resynced and not self.is_synced:
             self._first_sync()
         elif is_routing_changed and self.is_synced:
-            self._apply(coalesce(effects))
+            self.fib.apply(coalesce(effects))
             self._unpublished += [effect for effect in effects if isinstance(effect, Announce | Withdraw)]
             self._publish_wanted.set()
         if forgets:
@@ -215,28 +216,14 @@ class Daemon:
         if probes:
             self.neighbours.probe(probes)
 
-    def _apply(self, delta: Delta) -> None:
-        if self.exporter.needs().installs:
-            try:
-                self.fib.apply(delta)
-            except KernelRefused as error:
-                log("error", str(error))
-
     def _first_sync(self) -> None:
         """The neighbour table is known: adopt our routes of an earlier run that are still true, and drop the others."""
         self.is_synced = True
-        self._apply_all()
+        self.fib.apply_all(tuple(self.engine.wanted.values()))
         self._must_publish_all = True
         self._publish_wanted.set()
         log("info", f"in sync: routes={len(self.engine.wanted)} hosts={len(self.engine.hosts)}")
         _notify_systemd("READY=1")
-
-    def _apply_all(self) -> None:
-        if self.exporter.needs().installs:
-            try:
-                self.fib.apply_all(tuple(self.engine.wanted.values()))
-            except KernelRefused as error:
-                log("error", str(error))
 
     @property
     def installed(self) -> Collection[Address] | None:
@@ -350,7 +337,7 @@ class Daemon:
             delta = coalesce(self._unpublished)
             self._unpublished = []
             try:
-                async with asyncio.timeout(_PUBLISH_LIMIT_S):
+                async with asyncio.timeout(_PUBLISH_LIMIT_S), self._publishing:
                     if self._must_publish_all:
                         await self.exporter.publish_all(tuple(self.engine.wanted.values()))
                         self._must_publish_all = False
@@ -372,14 +359,13 @@ class Daemon:
             return
         self.drain()
         try:
-            async with asyncio.timeout(_STOP_LIMIT_S):
+            async with asyncio.timeout(_STOP_LIMIT_S), self._publishing:
                 if self.exporter is not self.fib:
                     await self.exporter.publish_all(())
                 await asyncio.sleep(self.exporter.needs().linger_s)
         except (RoamrouteError, TimeoutError) as error:
             log("warning", f"exporter {self.config.roaming.exporter}: {str(error) or 'too slow'} while withdrawing")
-        with contextlib.suppress(KernelRefused):
-            self.fib.clear()
+        self.fib.clear()
         log("info", "stopped, all routes are withdrawn")
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
