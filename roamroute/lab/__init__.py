@@ -1,8 +1,8 @@
 """An emulated mesh on this machine, in network namespaces, with the real daemons: it roams a client, measures the gaps.
 
-`run_lab` is what the command `roamroute lab` runs. Tests build what they need from the parts: `namespaces.Sandbox`,
-`topology.Mesh`, `wifi.AccessPointDaemon`, `radio.Client`, `routing.MeshRouting`, `roaming.RoamrouteDaemon`,
-`traffic.Traffic`.
+`run_lab` is what the command `roamroute lab` runs, `survey.survey` what it runs for several routings. Tests build what
+they need from the parts: `namespaces.Sandbox`, `topology.Mesh`, `wifi.AccessPointDaemon`, `radio.Client`,
+`routing.MeshRouting`, `roaming.RoamrouteDaemon`, `traffic.Traffic`.
 """
 
 from __future__ import annotations

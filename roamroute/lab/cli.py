@@ -6,12 +6,18 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from roamroute.errors import ConfigError, RoamrouteError
+from roamroute.lab.installed import installed_routings
 from roamroute.lab.options import MODES, LabOptions
+
+if TYPE_CHECKING:
+    from roamroute.lab.report import Report
+    from roamroute.lab.survey import Survey
 
 DESCRIPTION = """\
 Build an emulated mesh on this machine, in network namespaces and with the real daemons; roam a client from access
@@ -46,12 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     behaviour.add_argument("--silent", action="store_true", help="only a client that receives and never sends")
     behaviour.add_argument("--talk", action="store_true", help="only a client that sends, and downloads by TCP")
     parser.add_argument(
-        "--routing", default="", metavar="NAME", help="the exporter whose routing daemon carries the routes"
+        "--routing",
+        action="append",
+        default=[],
+        metavar="NAME[,KEY=VALUE...]",
+        help="the routing daemon and protocol that carry the routes, with options of its own; may be repeated: "
+        "the same measurement with each, in one table (default: the first that is installed)",
     )
-    parser.add_argument("--daemon", metavar="COMMAND", help="the routing daemon: a path or a command line")
+    parser.add_argument("--all", action="store_true", help="with every routing that is installed, in one table")
+    parser.add_argument("--daemon", metavar="COMMAND", help="the routing daemon: as --routing-option command=COMMAND")
     parser.add_argument("--hello-interval", metavar="S", help="the routing daemon's hello interval (default: its own)")
     parser.add_argument(
-        "--routing-option", action="append", default=[], metavar="KEY=VALUE", help="passed to the exporter's lab hooks"
+        "--routing-option", action="append", default=[], metavar="KEY=VALUE", help="an option for every --routing"
     )
     parser.add_argument(
         "--pps", type=float, default=defaults.packets_per_second, metavar="N", help="packets a second in each direction"
@@ -77,39 +89,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no line for every roam")
 
 
-def options_from(arguments: argparse.Namespace) -> LabOptions:
-    """The options of a run. Raises: ConfigError for a `--routing-option` without "="."""
-    routing_options = {}
-    for text in arguments.routing_option:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError((f"--routing-option: must be KEY=VALUE, not {text!r}",))
-        routing_options[key] = value
-    if arguments.daemon is not None:
-        routing_options["command"] = arguments.daemon
+def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
+    """What to do, one run for each routing. Raises: ConfigError for an option that makes no sense."""
+    common = _pairs("--routing-option", arguments.routing_option)
     if arguments.hello_interval is not None:
-        routing_options["hello-interval"] = arguments.hello_interval
+        common["hello-interval"] = arguments.hello_interval
+    routings: list[tuple[str, dict[str, str]]] = []
+    if arguments.all:
+        offers = installed_routings()
+        routings += [(name, {}) for name in (*(routing.name for routing in offers.routings), *offers.broken)]
+    for text in arguments.routing:
+        name, *pairs = text.split(",")
+        routings.append((name, _pairs(f"--routing {name}", pairs)))
+    if arguments.daemon is not None:
+        if len(routings) > 1:
+            raise ConfigError(("--daemon: belongs to one routing; with several write --routing NAME,command=COMMAND",))
+        common["command"] = arguments.daemon
     behaviours = ("silent",) if arguments.silent else ("talking",) if arguments.talk else ("silent", "talking")
-    return LabOptions(
-        modes=tuple(dict.fromkeys([arguments.mode, *arguments.compare])),
-        behaviours=behaviours,
-        roams=arguments.roams,
-        compare_roams=arguments.compare_roams,
-        access_points=arguments.aps,
-        addresses=arguments.addresses,
-        routing=arguments.routing,
-        routing_options=routing_options,
-        packets_per_second=arguments.pps,
-        dwell_s=arguments.dwell,
-        limit_s=arguments.limit,
-        has_loop=arguments.loop,
-        is_polite=arguments.disassociate,
-        has_ipv4=arguments.ipv4,
-        first_visits=arguments.first_visits,
-        seed=arguments.seed,
-        json_file=arguments.json,
-        log_directory=arguments.keep_logs,
-    )
+    runs = [
+        LabOptions(
+            modes=tuple(dict.fromkeys([arguments.mode, *arguments.compare])),
+            behaviours=behaviours,
+            roams=arguments.roams,
+            compare_roams=arguments.compare_roams,
+            access_points=arguments.aps,
+            addresses=arguments.addresses,
+            routing=name,
+            routing_options={**common, **own},
+            packets_per_second=arguments.pps,
+            dwell_s=arguments.dwell,
+            limit_s=arguments.limit,
+            has_loop=arguments.loop,
+            is_polite=arguments.disassociate,
+            has_ipv4=arguments.ipv4,
+            first_visits=arguments.first_visits,
+            seed=arguments.seed,
+            json_file=arguments.json,
+            log_directory=arguments.keep_logs,
+        )
+        for name, own in routings or [("", {})]
+    ]
+    return [run for position, run in enumerate(runs) if run not in runs[:position]]
 
 
 def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
@@ -119,19 +139,19 @@ def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
     """
     from rich.console import Console
 
-    from roamroute.lab import run_lab
-
     parser = argparse.ArgumentParser(prog=program)
     add_arguments(parser)
     chosen = parser.parse_args(arguments)
     errors = Console(stderr=True)
+
+    def progress(line: str) -> None:
+        if not chosen.quiet:
+            errors.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:
-        options = options_from(chosen)
-        report = run_lab(
-            options, progress=lambda line: None if chosen.quiet else errors.print(line, style="dim", soft_wrap=True)
-        )
+        found = _measure(runs_from(chosen), progress, is_survey=chosen.all)
     except ConfigError as error:
         errors.print(f"{program}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
@@ -141,10 +161,37 @@ def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
     except KeyboardInterrupt:
         errors.print(f"{program}: interrupted; everything has been removed", style="red")
         return 1
-    report.print(Console(width=None if sys.stdout.isatty() else 140))
-    if options.json_file is not None:
-        report.write_json(options.json_file)
-    return 0 if report.is_well() else 1
+    found.print(Console(width=None if sys.stdout.isatty() else 140))
+    if chosen.json is not None:
+        found.write_json(chosen.json)
+    return 0 if found.is_well() else 1
+
+
+def _measure(runs: Sequence[LabOptions], progress: Callable[[str], None], *, is_survey: bool) -> Report | Survey:
+    """One routing has a report of its own; several, or all that are installed, one table.
+
+    Raises as `run_lab`, and ConfigError where a routing is not known: nothing is measured then.
+    """
+    from roamroute.lab import run_lab
+    from roamroute.lab.survey import survey
+
+    if len(runs) == 1 and not is_survey:
+        return run_lab(runs[0], progress)
+    offers = installed_routings()
+    for asked in runs:
+        if asked.routing not in offers.broken:
+            offers.find(asked.routing)
+    return survey(runs, progress)
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError((f"{option}: must be KEY=VALUE, not {text!r}",))
+        pairs[key] = value
+    return pairs
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from roamroute.errors import MachineUnfit
-from roamroute.export import ExporterSpec, exporter_names, find_exporter
 from roamroute.lab import addresses
 from roamroute.lab.by_hand import RoutesByHand
+from roamroute.lab.installed import find_routing
 from roamroute.lab.namespaces import Sandbox
 from roamroute.lab.options import LabOptions
 from roamroute.lab.radio import Air, Client, Host
@@ -32,12 +31,13 @@ FIRST_HOST_IDENTITY = 0xF000
 class Laboratory:
     """A context manager: inside it the mesh is up and routes; outside nothing of it is left.
 
-    Raises on entry: MachineUnfit (not root, a program is missing), NotReached (a daemon does not come up).
+    Raises ConfigError for an unknown routing; on entry MachineUnfit (not root, a program or the routing daemon is
+    missing), NotReached or DaemonGone (a daemon does not come up).
     """
 
     def __init__(self, options: LabOptions) -> None:
         self.options = options
-        self.spec = find_routing(options.routing)
+        self.installed = find_routing(options.routing)
         self.sandbox = Sandbox(programs=PROGRAMS)
         self.by_hand: RoutesByHand | None = None
         """Set in the mode "hand": who moves the client must then place its routes."""
@@ -57,9 +57,9 @@ class Laboratory:
         self._exits.close()
 
     def _start(self) -> None:
+        self.routing_version = self.installed.lab.version(self.options.routing_options)
         self.mesh = Mesh(self.sandbox, self.options.access_points, has_loop=self.options.has_loop)
-        self.routing = MeshRouting(self.mesh, self.spec, self.options.routing_options)
-        self.routing_version = self.routing.version()
+        self.routing = MeshRouting(self.mesh, self.installed, self.options.routing_options)
         self.routing.start()
         self.air = Air(self.mesh)
         self.daemons = {
@@ -141,22 +141,9 @@ class Laboratory:
             self.mesh,
             access_point,
             self.daemons[access_point.name],
-            exporter=self.spec.name,
+            exporter=self.installed.exporter.name,
             exporter_settings=self.routing.exporter_settings(access_point),
             key_file=self.key_file,
             is_plain=is_plain,
         )
         return RoamrouteDaemon(access_point, tables)
-
-
-def find_routing(name: str) -> ExporterSpec:
-    """The exporter called `name`, or the first installed one that can start its daemon in the lab.
-
-    Raises: ConfigError for an unknown name, MachineUnfit when none knows the lab.
-    """
-    if name:
-        return find_exporter(name)
-    for candidate in exporter_names():
-        if (spec := find_exporter(candidate)).lab:
-            return spec
-    raise MachineUnfit("no installed exporter knows how to start its routing daemon in the lab")

@@ -33,6 +33,8 @@ SANDBOX_DIRECTORY = Path("/run/roamroute-lab")
 """Short on purpose: the path of a Unix socket may have 107 bytes."""
 SANDBOX_NAME = re.compile(r"rl-\d+-\d+")
 CLONE_NEWNET = 0x40000000
+PASSABLE = 0o711
+"""Nobody else lists or writes a directory of ours; daemons that leave root reach what is given to them below it."""
 TERMINATION_LIMIT_S = 5.0
 """A daemon that withdraws its routes has ended by then; what has not is killed."""
 
@@ -116,7 +118,7 @@ class Sandbox:
         require_root_and_programs(self._programs)
         with _sweeping():
             remove_left_overs()
-            self.directory.mkdir(mode=0o700)
+            self.directory.mkdir(mode=PASSABLE)
             self._lock = (self.directory / "lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
@@ -166,7 +168,7 @@ class Sandbox:
     def subdirectory(self, label: str) -> Path:
         """A directory of the sandbox for files of one kind or one node; made when missing."""
         directory = self.directory / label
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
         return directory
 
     def start(

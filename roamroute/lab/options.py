@@ -31,8 +31,9 @@ class LabOptions:
     """Link the two routers, so that the mesh has a loop."""
     addresses: int = 8
     routing: str = ""
-    """The exporter whose routing daemon carries the routes; empty: the first installed one that knows the lab."""
+    """The routing daemon and protocol that carry the routes (`installed.Offers.find`); empty: the first installed."""
     routing_options: Mapping[str, str] = attrs.field(factory=dict)
+    """For the adapter's lab hooks, as they are."""
     packets_per_second: float = 100.0
     download_bytes_per_second: float = 400_000.0
     dwell_s: float = 2.0

@@ -166,8 +166,8 @@ class Report:
                 str(len(downloads)),
                 f"{sum(one.bytes_read for one in downloads):,}",
                 f"[red]{wrong[0]}[/red]" if wrong else "right",
-                _milliseconds(self.longest_stall_s(mode), limit_s),
-                _milliseconds(median(stalls), limit_s),
+                milliseconds(self.longest_stall_s(mode), limit_s),
+                milliseconds(median(stalls), limit_s),
             )
         return table
 
@@ -182,6 +182,13 @@ def versions(routing_version: str) -> dict[str, str]:
         "kernel": os.uname().release,
         "Python": platform.python_version(),
     }
+
+
+def milliseconds(seconds: float, limit_s: float) -> str:
+    """A time for people; infinite is what the limit cut off, NaN what was not measured."""
+    if math.isnan(seconds):
+        return "-"
+    return f"over {limit_s:g} s" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"
 
 
 def _first_line(*command: str) -> str:
@@ -225,20 +232,14 @@ def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s:
             one.visits,
             str(one.roams),
             f"[red]{one.failures}[/red]" if one.failures else "0",
-            _milliseconds(one.median_s, limit_s),
-            _milliseconds(one.p95_s, limit_s),
-            _milliseconds(one.max_s, limit_s),
+            milliseconds(one.median_s, limit_s),
+            milliseconds(one.p95_s, limit_s),
+            milliseconds(one.max_s, limit_s),
             f"{one.lost_after_mean:.1f}",
             f"{one.lost_mean:.1f}",
             end_section=one.visits == "returns",
         )
     return table
-
-
-def _milliseconds(seconds: float, limit_s: float) -> str:
-    if math.isnan(seconds):
-        return "-"
-    return f"over {limit_s:g} s" if math.isinf(seconds) else f"{seconds * 1000:.0f} ms"
 
 
 def _number(value: float) -> float | None:

@@ -17,8 +17,9 @@ def run(options: LabOptions, progress: Callable[[str], None]) -> Report:
     walks: list[Walk] = []
     roams: list[Roam] = []
     is_complete = False
+    laboratory = Laboratory(options)
     progress("building the mesh and waiting for its routes")
-    with Laboratory(options) as lab:
+    with laboratory as lab:
         found = versions(lab.routing_version)
         progress(f"the mesh has converged after {lab.converged_after_s:.1f} s")
         try:

@@ -14,6 +14,7 @@ import pytest
 
 from roamroute.export import ExporterSpec, LabDaemon, LabRouter
 from roamroute.lab import addresses, laboratory, run_lab
+from roamroute.lab.installed import InstalledRouting
 from roamroute.lab.laboratory import PROGRAMS
 from roamroute.lab.namespaces import CommandFailed, Namespace, Sandbox
 from roamroute.lab.options import LabOptions
@@ -234,13 +235,14 @@ def _no_exporter(settings: Any, context: Any) -> Any:
     raise NotImplementedError
 
 
-STATIC = ExporterSpec("static", parse=_no_settings, create=_no_exporter, lab=StaticRouting())
+STATIC = ExporterSpec("static", parse=_no_settings, create=_no_exporter, lab={"static": StaticRouting()})
+INSTALLED = InstalledRouting("static", STATIC, STATIC.lab["static"])
 
 
 def test_with_routes_by_hand_every_roam_comes_back_at_once_and_the_download_is_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(laboratory, "find_routing", lambda name: STATIC)
+    monkeypatch.setattr(laboratory, "find_routing", lambda name: INSTALLED)
     lines: list[str] = []
     report = run_lab(LabOptions(modes=("hand",), roams=3, dwell_s=1.5, has_ipv4=True), lines.append)
     assert report.is_complete
@@ -255,7 +257,7 @@ def test_with_routes_by_hand_every_roam_comes_back_at_once_and_the_download_is_r
 
 
 def test_an_interrupted_run_reports_what_it_has_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(laboratory, "find_routing", lambda name: STATIC)
+    monkeypatch.setattr(laboratory, "find_routing", lambda name: INSTALLED)
 
     def interrupt(line: str) -> None:
         if "roam 2:" in line:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 
 import pytest
+from unit.lab.fake_exporters import install, spec
 
 from roamroute.errors import ConfigError
-from roamroute.lab.cli import add_arguments, options_from
+from roamroute.lab.cli import add_arguments, runs_from
 from roamroute.lab.options import LabOptions
 
 
-def options(*words: str) -> LabOptions:
+def runs(*words: str) -> list[LabOptions]:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return options_from(parser.parse_args(words))
+    return runs_from(parser.parse_args(words))
+
+
+def options(*words: str) -> LabOptions:
+    (only,) = runs(*words)
+    return only
 
 
 def test_without_options_the_defaults_are_those_of_lab_options() -> None:
@@ -43,6 +49,41 @@ def test_the_routing_daemons_options_are_passed_as_text() -> None:
 def test_a_routing_option_without_a_value_is_a_mistake() -> None:
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         options("--routing-option", "cost")
+
+
+def test_every_routing_is_a_run_with_options_of_its_own_and_those_for_all() -> None:
+    found = runs("--routing", "a", "--routing", "b,command=/opt/b -x,cost=7", "--routing-option", "mode=inject")
+    assert [(run.routing, run.routing_options) for run in found] == [
+        ("a", {"mode": "inject"}),
+        ("b", {"mode": "inject", "command": "/opt/b -x", "cost": "7"}),
+    ]
+
+
+def test_an_option_of_one_routing_overrides_that_for_all() -> None:
+    assert options("--routing", "a,cost=7", "--routing-option", "cost=1").routing_options == {"cost": "7"}
+
+
+def test_the_same_run_is_done_once() -> None:
+    assert len(runs("--routing", "a", "--routing", "b", "--routing", "a")) == 2
+
+
+def test_all_takes_every_installed_routing_and_those_that_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, one=spec("one", "one"), two=spec("two", "two-a", "two-b"), broken=ImportError("no module"))
+    found = runs("--all", "--routing", "one", "--routing", "two-a,command=x")
+    assert [(run.routing, run.routing_options) for run in found] == [
+        ("one", {}),
+        ("two-a", {}),
+        ("two-b", {}),
+        ("broken", {}),
+        ("two-a", {"command": "x"}),
+    ]
+
+
+@pytest.mark.parametrize("words", [("--all",), ("--routing", "a", "--routing", "b")])
+def test_a_daemon_belongs_to_one_routing(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    install(monkeypatch, two=spec("two", "two-a", "two-b"))
+    with pytest.raises(ConfigError, match="--routing NAME,command=COMMAND"):
+        runs(*words, "--daemon", "/opt/daemon")
 
 
 @pytest.mark.parametrize("words", [("--aps", "1"), ("--roams", "0"), ("--mode", "magic")])
