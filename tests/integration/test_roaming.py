@@ -1,150 +1,34 @@
 """roamroute on three access points with the real babeld, hostapd and wpa_supplicant.
 
 What is asserted is what others see: the gateway's FIB two hops away, packets that arrive at the client. One mesh for
-each generation of babeld serves all tests; every test brings clients of its own.
+each generation of babeld serves all tests; every test brings clients of its own. test_roaming_routings.py does the
+essential part of it over the other routing daemons.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-import attrs
 import pytest
-from generations import BABELD, Generation, parameters
 
 from roamroute.lab import addresses
-from roamroute.lab.laboratory import PROGRAMS, Laboratory
-from roamroute.lab.namespaces import CommandFailed, Namespace
-from roamroute.lab.options import LabOptions
+from roamroute.lab.namespaces import CommandFailed
 from roamroute.lab.radio import Client
-from roamroute.lab.roaming import RoamrouteDaemon, daemon_tables
 from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
 
-LIMIT_S = 40.0
-QUICK = {"stale_probe_after_s": 3.0}
+from .world import BABELD_FLAVOURS, LIMIT_S, MARKS, World, is_answered, make_world, parameters
 
-pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs(*PROGRAMS, "ping")]
-
-
-@attrs.frozen
-class World:
-    """A mesh with roamroute on every access point."""
-
-    laboratory: Laboratory
-    daemons: dict[str, RoamrouteDaemon]
-
-    @property
-    def access_points(self) -> list[Router]:
-        return self.laboratory.mesh.access_points
-
-    @property
-    def gateway(self) -> Namespace:
-        return self.laboratory.mesh.gateway.namespace
-
-    def towards(self, address: object) -> str:
-        """The link by which the gateway's FIB sends to exactly this address, "" when it has no host route."""
-        lines = self.gateway.run("ip", "-o", "route", "show", str(address)).splitlines() if _is_v4(address) else []
-        lines += (
-            [] if _is_v4(address) else self.gateway.run("ip", "-6", "-o", "route", "show", str(address)).splitlines()
-        )
-        found = [line.split() for line in lines if "unreachable" not in line]
-        return found[0][found[0].index("dev") + 1] if found else ""
-
-    def wait_at(self, access_point: Router, *wanted: object) -> None:
-        """Wait until the gateway sends to these addresses by the access point, and only it has live routes."""
-        router = self.laboratory.mesh.router_of(access_point).name
-        for address in wanted:
-            wait_until(lambda: self.towards(address) == router, f"{address} goes by {router}", LIMIT_S)  # noqa: B023
-            wait_until(lambda: self.live(access_point, address), f"{access_point.name} has {address}", LIMIT_S)  # noqa: B023
-        for other in self.access_points:
-            if other is not access_point:
-                for address in wanted:
-                    wait_until(
-                        lambda: not self.live(other, address),  # noqa: B023
-                        f"{other.name} has withdrawn {address}",
-                        LIMIT_S,
-                    )
-
-    def wait_gone(self, *unwanted: object) -> None:
-        for address in unwanted:
-            wait_until(lambda: not self.towards(address), f"{address} is gone from the gateway", LIMIT_S)  # noqa: B023
-
-    def live(self, access_point: Router, address: object) -> bool:
-        """Whether the access point has a live host route of ours."""
-        family = "-4" if _is_v4(address) else "-6"
-        return bool(access_point.namespace.run("ip", family, "route", "show", str(address), "proto", "144"))
-
-    def reaches(self, client: Client, address: object) -> bool:
-        """Whether a packet from the server comes back from the client."""
-        return _is_answered(self.laboratory.mesh.server, address)
-
-    def command(self, access_point: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """`roamroute …` beside the daemon of the access point."""
-        entered = ("nsenter", f"--net={access_point.namespace.path}")
-        configuration = str(self.daemons[access_point.name].configuration)
-        return subprocess.run(
-            [*entered, sys.executable, "-m", "roamroute", *arguments, "-c", configuration],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+pytestmark = MARKS
 
 
-def _is_answered(namespace: Namespace, address: object) -> bool:
-    try:
-        namespace.run("ping", "-c1", "-W1", str(address))
-    except CommandFailed:
-        return False
-    return True
-
-
-def _is_v4(address: object) -> bool:
-    return "." in str(address)
-
-
-@pytest.fixture(scope="module", params=parameters(BABELD))
+@pytest.fixture(scope="module", params=parameters(BABELD_FLAVOURS))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    babeld: Generation = request.param
-    options = LabOptions(
-        routing="babeld",
-        routing_options={"command": babeld.command, "hello-interval": "0.5"},
-        addresses=4,
-        has_ipv4=True,
-    )
-    with Laboratory(options) as laboratory:
-        assert babeld.version in laboratory.routing_version
-        daemons = {}
-        for access_point in laboratory.mesh.access_points:
-            tables = daemon_tables(
-                laboratory.mesh,
-                access_point,
-                laboratory.daemons[access_point.name],
-                exporter="babeld",
-                exporter_settings=laboratory.routing.exporter_settings(access_point),
-                key_file=laboratory.key_file,
-            )
-            access_point.namespace.sysctl({"net.ipv6.neigh.wlan0.base_reachable_time_ms": 3000})
-            daemons[access_point.name] = RoamrouteDaemon(access_point, {**tables, "policy": QUICK})
-        for daemon in daemons.values():
-            daemon.start()
-        for daemon in daemons.values():
-            daemon.wait_ready()
-        new = World(laboratory, daemons)
-        for access_point in laboratory.mesh.access_points:
-            host = laboratory.correspondents[access_point.name]
-            wait_until(
-                lambda: _is_answered(host.namespace, addresses.SERVER) or new.live(access_point, host.address),  # noqa: B023
-                f"{access_point.name} has found its host",
-                LIMIT_S,
-            )
-            new.wait_at(access_point, host.address)
+    with make_world(request.param, client_addresses=4) as new:
         yield new
 
 
@@ -160,10 +44,10 @@ def test_a_client_that_joins_is_reached_at_all_its_addresses(world: World, clien
     first = world.access_points[0]
     client.roam(first)
     # IPv4 has no duplicate address detection here: the address is known when its first packet has been seen.
-    wait_until(lambda: _is_answered(client.namespace, addresses.SERVER_IPV4), "the client reaches the server", LIMIT_S)
+    wait_until(lambda: is_answered(client.namespace, addresses.SERVER_IPV4), "the client reaches the server", LIMIT_S)
     world.wait_at(first, *client.addresses, client.address_ipv4)
     for address in (*client.addresses, client.address_ipv4):
-        wait_until(lambda: world.reaches(client, address), f"{address} answers", LIMIT_S)  # noqa: B023
+        wait_until(lambda: world.reaches(address), f"{address} answers", LIMIT_S)  # noqa: B023
 
 
 @pytest.mark.parametrize("is_polite", [False, True], ids=["silent-departure", "good-bye"])
@@ -171,7 +55,7 @@ def test_a_client_that_roams_takes_all_its_addresses_along(world: World, client:
     for access_point in (*world.access_points, world.access_points[0]):
         client.roam(access_point, is_polite=is_polite)
         world.wait_at(access_point, *client.addresses)
-        wait_until(lambda: world.reaches(client, client.main_address), "the client answers", LIMIT_S)
+        wait_until(lambda: world.reaches(client.main_address), "the client answers", LIMIT_S)
 
 
 def test_the_host_on_the_old_access_point_reaches_the_client_that_has_left(world: World, client: Client) -> None:
@@ -181,7 +65,7 @@ def test_the_host_on_the_old_access_point_reaches_the_client_that_has_left(world
     client.roam(third)
     correspondent = world.laboratory.correspondents[first.name].namespace
     wait_until(
-        lambda: _is_answered(correspondent, client.main_address),
+        lambda: is_answered(correspondent, client.main_address),
         "the correspondent on the old access point is answered",
         LIMIT_S,
     )
@@ -226,7 +110,7 @@ def test_a_client_that_goes_back_at_once_is_where_it_is(world: World, client: Cl
     client.leave()
     client.attach(first, layer_2_down_s=0.0)
     world.wait_at(first, *client.addresses)
-    wait_until(lambda: world.reaches(client, client.main_address), "the client answers", LIMIT_S)
+    wait_until(lambda: world.reaches(client.main_address), "the client answers", LIMIT_S)
 
 
 def test_a_privacy_address_that_appears_later_is_announced(world: World, client: Client) -> None:
@@ -246,7 +130,7 @@ def test_an_address_outside_the_roaming_prefix_is_never_announced(world: World, 
     client.namespace.ip("addr add fd99::5/128 dev wlan0 nodad", "addr add 192.0.2.77/32 dev wlan0")
     world.wait_at(first, client.main_address)
     for source in ("fd99::5", "192.0.2.77"):
-        target = str(addresses.CLIENT_GATEWAY_IPV4) if _is_v4(source) else f"{addresses.CLIENT_GATEWAY}%wlan0"
+        target = str(addresses.CLIENT_GATEWAY_IPV4) if "." in source else f"{addresses.CLIENT_GATEWAY}%wlan0"
         with pytest.raises(CommandFailed):
             client.namespace.run("ping", "-c1", "-W1", "-I", source, target)
     routes = first.namespace.run("ip", "-6", "route", "show", "proto", "144")

@@ -1,0 +1,290 @@
+"""A mesh with roamroute on every access point over a real routing daemon, for tests to let clients roam in.
+
+What is asked is what others see: the gateway's FIB two hops away, packets that arrive. Nothing here knows a test, and
+several worlds may exist on one machine. With ROAMROUTE_KEEP_LOGS=DIRECTORY in the environment all configurations and
+logs of a world are kept there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+from generations import BABELD, BIRD, FRR, Generation
+
+from roamroute import control
+from roamroute.lab import addresses
+from roamroute.lab.laboratory import PROGRAMS, Laboratory
+from roamroute.lab.namespaces import CommandFailed, Namespace
+from roamroute.lab.options import LabOptions
+from roamroute.lab.radio import Client
+from roamroute.lab.roaming import RoamrouteDaemon, daemon_tables
+from roamroute.lab.topology import Router
+from roamroute.lab.traffic import Download
+from roamroute.lab.waiting import wait_until
+
+if TYPE_CHECKING:
+    from _pytest.mark.structures import ParameterSet
+
+LIMIT_S = 40.0
+QUICK = {"stale_probe_after_s": 3.0}
+MARKS = [pytest.mark.requires_root, pytest.mark.requires_programs(*PROGRAMS, "ping")]
+"""What every test in a world needs: `pytestmark = MARKS`."""
+
+DOWNLOAD_BYTES_PER_SECOND = 100_000.0
+
+
+@attrs.frozen
+class Flavour:
+    """What carries the routes: a routing protocol of the lab, one version of its daemon, and the adapter's mode.
+
+    `hello`: seconds, as text; correctness needs no default timers.
+    """
+
+    routing: str
+    generation: Generation
+    mode: str = "kernel"
+    hello: str = "1"
+
+    @property
+    def name(self) -> str:
+        """For example "bird-ospf-2.17" and "bird-ospf-2.17-inject"."""
+        return f"{self.routing}-{self.generation.version}" + (f"-{self.mode}" if self.mode != "kernel" else "")
+
+    @property
+    def options(self) -> dict[str, str]:
+        mode = {} if self.mode == "kernel" else {"mode": self.mode}
+        return {"command": self.generation.command, "hello-interval": self.hello, **mode}
+
+
+BABELD_FLAVOURS = tuple(Flavour("babeld", generation, hello="0.5") for generation in BABELD)
+KERNEL_FLAVOURS = (
+    *(Flavour(f"bird-{routing}", generation) for routing in ("babel", "ospf", "ibgp") for generation in BIRD),
+    *(Flavour(f"frr-{routing}", generation) for routing in ("ospf", "ibgp") for generation in FRR),
+)
+"""Every protocol on every generation."""
+INJECT_FLAVOURS = (
+    Flavour("bird-ibgp", BIRD[0], "inject"),
+    Flavour("bird-ospf", BIRD[1], "inject"),
+    Flavour("bird-babel", BIRD[2], "inject"),
+    Flavour("frr-ospf", FRR[0], "inject"),
+    Flavour("frr-ibgp", FRR[1], "inject"),
+)
+"""Every protocol once, and every generation once: what the mode changes lies before the protocol."""
+
+
+def parameters(flavours: Sequence[Flavour]) -> list[ParameterSet]:
+    """For the `params` of a fixture, each marked with what it needs."""
+    return [pytest.param(each, id=each.name, marks=each.generation.mark) for each in flavours]
+
+
+@attrs.frozen
+class World:
+    """A mesh with roamroute on every access point."""
+
+    flavour: Flavour
+    laboratory: Laboratory
+    daemons: dict[str, RoamrouteDaemon]
+
+    @property
+    def access_points(self) -> list[Router]:
+        return self.laboratory.mesh.access_points
+
+    @property
+    def gateway(self) -> Namespace:
+        return self.laboratory.mesh.gateway.namespace
+
+    def towards(self, address: object) -> str:
+        """The link by which the gateway's FIB sends to exactly this address, "" when it has no host route."""
+        return link_towards(self.gateway, address)
+
+    def wait_at(self, access_point: Router, *wanted: object) -> None:
+        """Wait until the gateway sends to these addresses by the access point, and only it has live routes."""
+        router = self.laboratory.mesh.router_of(access_point).name
+        for address in wanted:
+            wait_until(lambda: self.towards(address) == router, f"{address} goes by {router}", LIMIT_S)  # noqa: B023
+            wait_until(lambda: self.live(access_point, address), f"{access_point.name} has {address}", LIMIT_S)  # noqa: B023
+        for other in self.access_points:
+            if other is not access_point:
+                for address in wanted:
+                    wait_until(
+                        lambda: not self.live(other, address),  # noqa: B023
+                        f"{other.name} has withdrawn {address}",
+                        LIMIT_S,
+                    )
+
+    def wait_reached(self, *wanted: object) -> None:
+        """Wait until packets from the server to each of these addresses come back."""
+        for address in wanted:
+            wait_until(lambda: is_answered(self.laboratory.mesh.server, address), f"{address} answers", LIMIT_S)  # noqa: B023
+
+    def wait_gone(self, *unwanted: object) -> None:
+        for address in unwanted:
+            wait_until(lambda: not self.towards(address), f"{address} is gone from the gateway", LIMIT_S)  # noqa: B023
+
+    def live(self, access_point: Router, address: object) -> bool:
+        """Whether the access point has a live host route to the client link: ours, or one that was injected."""
+        ours = ("proto", "144") if self.flavour.mode == "kernel" else ("dev", addresses.CLIENT_LINK)
+        return bool(access_point.namespace.run("ip", family_of(address), "route", "show", str(address), *ours))
+
+    def reaches(self, address: object) -> bool:
+        """Whether a packet from the server comes back from the client."""
+        return is_answered(self.laboratory.mesh.server, address)
+
+    def join(self, client: Client, access_point: Router) -> None:
+        """Let a client appear, and wait until everybody knows all its addresses."""
+        client.roam(access_point)
+        if client.address_ipv4 is not None:
+            # IPv4 has no duplicate address detection here: the address is known when its first packet has been seen.
+            wait_until(
+                lambda: is_answered(client.namespace, addresses.SERVER_IPV4), "the client reaches the server", LIMIT_S
+            )
+        self.wait_at(access_point, *all_addresses(client))
+
+    def download(self, client: Client) -> Download:
+        """A TCP download by the client that has begun."""
+        new = Download(
+            self.laboratory.sandbox,
+            self.laboratory.mesh.server,
+            addresses.SERVER,
+            client.namespace,
+            client.main_address,
+            DOWNLOAD_BYTES_PER_SECOND,
+        )
+        wait_until(new.has_begun, "the download has begun", LIMIT_S)
+        return new
+
+    def status(self, access_point: Router) -> dict[str, Any]:
+        """What `roamroute status --json` prints, without the start of a process."""
+        return control.ask(self.daemons[access_point.name].directory / "control.sock", "status")
+
+    def is_exported(self, access_point: Router, *wanted: object) -> bool:
+        """Whether the routing daemon on the access point confirms all of these addresses."""
+        hosts = self.status(access_point)["hosts"]
+        exported = {entry["address"] for host in hosts for entry in host["addresses"] if entry["is_exported"]}
+        return {str(address) for address in wanted} <= exported
+
+    def wait_exported(self, access_point: Router, *wanted: object) -> None:
+        wait_until(lambda: self.is_exported(access_point, *wanted), f"{access_point.name} has exported", LIMIT_S)
+
+    def problems(self, access_point: Router) -> str:
+        """What the exporter says is wrong, with the remedies, in one text."""
+        found = self.status(access_point)["exporter"]["problems"]
+        return "\n".join(f"{problem['text']} -> {problem['remedy']}" for problem in found)
+
+    def command(self, access_point: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`roamroute …` beside the daemon of the access point."""
+        entered = ("nsenter", f"--net={access_point.namespace.path}")
+        configuration = str(self.daemons[access_point.name].configuration)
+        return subprocess.run(
+            [*entered, sys.executable, "-m", "roamroute", *arguments, "-c", configuration],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def new_client(self) -> Iterator[Client]:
+        """A client that nobody has seen before; it leaves at the end, with a good-bye."""
+        new = self.laboratory.new_client()
+        try:
+            yield new
+        finally:
+            new.leave(is_polite=True)
+
+    @contextlib.contextmanager
+    def watched_gateway(self, name: str) -> Iterator[Callable[[], list[str]]]:
+        """Follow the gateway's FIB for the length of the block; yields what asks for the deletions seen so far."""
+        log = self.laboratory.sandbox.subdirectory("watched") / name
+        log.touch()
+        monitor = self.gateway.start("ip", "-o", "-ts", "monitor", "route", log=log)
+        try:
+            yield lambda: [line for line in log.read_text().splitlines() if "Deleted" in line]
+        finally:
+            self.laboratory.sandbox.stop(monitor)
+
+
+def all_addresses(client: Client) -> list[object]:
+    """Every address that the client has: IPv6 first."""
+    return [*client.addresses, *([] if client.address_ipv4 is None else [client.address_ipv4])]
+
+
+def link_towards(namespace: Namespace, address: object) -> str:
+    """The link of the best host route for exactly this address; several joined by "+", "" where there is none."""
+    routes = json.loads(namespace.run("ip", "-j", family_of(address), "route", "show", str(address)) or "[]")
+    usable = [route for route in routes if route.get("type", "unicast") == "unicast"]
+    if not usable:
+        return ""
+    best = min(usable, key=lambda route: int(route.get("metric", 0)))
+    hops: list[Mapping[str, Any]] = best.get("nexthops", [best])
+    return "+".join(sorted({str(hop["dev"]) for hop in hops}))
+
+
+def is_answered(namespace: Namespace, address: object) -> bool:
+    """Whether one ping to the address is answered within a second."""
+    try:
+        namespace.run("ping", "-c1", "-W1", str(address))
+    except CommandFailed:
+        return False
+    return True
+
+
+def family_of(address: object) -> str:
+    """`ip`'s option."""
+    return "-4" if "." in str(address) else "-6"
+
+
+@contextlib.contextmanager
+def make_world(flavour: Flavour, *, client_addresses: int = 2) -> Iterator[World]:
+    """A world in which everything is up, every access point has found the host beside it, and the gateway knows."""
+    options = LabOptions(
+        routing=flavour.routing, routing_options=flavour.options, addresses=client_addresses, has_ipv4=True
+    )
+    with Laboratory(options) as laboratory:
+        assert flavour.generation.version in laboratory.routing_version
+        daemons = {}
+        for access_point in laboratory.mesh.access_points:
+            tables = daemon_tables(
+                laboratory.mesh,
+                access_point,
+                laboratory.daemons[access_point.name],
+                exporter=laboratory.installed.exporter.name,
+                exporter_settings=laboratory.routing.exporter_settings(access_point),
+                key_file=laboratory.key_file,
+            )
+            access_point.namespace.sysctl({"net.ipv6.neigh.wlan0.base_reachable_time_ms": 3000})
+            daemons[access_point.name] = RoamrouteDaemon(access_point, {**tables, "policy": QUICK})
+        for daemon in daemons.values():
+            daemon.start()
+        for daemon in daemons.values():
+            daemon.wait_ready()
+        world = World(flavour, laboratory, daemons)
+        for access_point in laboratory.mesh.access_points:
+            host = laboratory.correspondents[access_point.name]
+            wait_until(
+                lambda: is_answered(host.namespace, addresses.SERVER) or world.live(access_point, host.address),  # noqa: B023
+                f"{access_point.name} has found its host",
+                LIMIT_S,
+            )
+            world.wait_at(access_point, host.address)
+        try:
+            yield world
+        finally:
+            if kept := os.environ.get("ROAMROUTE_KEEP_LOGS"):
+                shutil.copytree(
+                    laboratory.sandbox.directory, Path(kept) / flavour.name, dirs_exist_ok=True, ignore=_sockets
+                )
+
+
+def _sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not (Path(folder, name).is_file() or Path(folder, name).is_dir())]
