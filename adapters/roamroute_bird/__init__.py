@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from roamroute.export import Exporter, ExporterContext, ExporterSpec
 from roamroute_bird.exporter import BirdExporter
+from roamroute_bird.lab import LAB
 from roamroute_bird.settings import Settings, parse
 
 
@@ -15,4 +16,4 @@ def _create(settings: Settings, context: ExporterContext) -> Exporter:
     return BirdExporter(settings, context)
 
 
-SPEC = ExporterSpec(name="bird", parse=parse, create=_create)
+SPEC = ExporterSpec(name="bird", parse=parse, create=_create, lab=LAB)
