@@ -13,9 +13,11 @@ from ipaddress import ip_network
 
 import attrs
 
+from roamroute.adapter.ledger import Ledger
+from roamroute.adapter.problems import watch
+from roamroute.adapter.reconnect import reconnect
 from roamroute.delta import Delta
-from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
-from roamroute.events import ForeignRouteLost, ForeignRouteSeen
+from roamroute.errors import DaemonGone
 from roamroute.export import ExporterContext, ExportReport, FibNeeds, Problem
 from roamroute.values import Address, HostRoute, Instant, Prefix, Seconds
 from roamroute_babeld.connection import Connection, connect, largest_mtu
@@ -31,11 +33,11 @@ GREETING_LIMIT_S: Seconds = 3.0
 """babeld greets at once when it takes the connection; the fifth client waits in the listen queue for a place."""
 SILENCE_LIMIT_S: Seconds = 30.0
 """Between two answers; asked twice in that time."""
-RETRY_FIRST_S: Seconds = 0.2
-RETRY_LAST_S: Seconds = 5.0
-"""babeld's users restart it by hand: nobody waits longer than this."""
 CONFIRMATION_S: Seconds = 3.0
 """babeld takes a kernel route within 3 ms; what it has not after this time it does not export."""
+
+_SOCKET = "socket"
+"""Where foreign routes are heard."""
 
 FRAGMENT = (
     "roamroute config babeld -c FILE > /etc/babeld.roamroute.conf; give babeld -c /etc/babeld.roamroute.conf "
@@ -61,29 +63,15 @@ class BabeldExporter:
         self._mtu = 1500
         self._kick = kick_of(self._tables, self._quirks)
         self._kick_basis: tuple[object, ...] = ()
-        self._wanted: dict[Address, Instant] = {}
-        self._exported: set[Address] = set()
+        self._ledger = Ledger(context, clock=clock)
         self._settled: frozenset[Address] = frozenset()
-        self._told: dict[Address, frozenset[tuple[str, int]]] = {}
-        self._reported: tuple[Problem, ...] = ()
 
     # the contract
 
     async def run(self) -> None:
-        pause_s = RETRY_FIRST_S
-        watch = asyncio.create_task(self._watch())
-        try:
-            while True:
-                try:
-                    await self._converse()
-                except (DaemonGone, DaemonRefused, MalformedInput) as error:
-                    if self._session is not None and self._session.stage is Stage.FOLLOWING:
-                        pause_s = RETRY_FIRST_S
-                    self._disconnected(str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(RETRY_LAST_S, 2 * pause_s)
-        finally:
-            watch.cancel()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch("babeld", self._context, self._problems))
+            group.create_task(reconnect(self._converse, self._disconnected))
 
     def needs(self) -> FibNeeds:
         head = self._tables.head()
@@ -101,23 +89,18 @@ class BabeldExporter:
         return self._tables.is_deletion_harmless(_prefix_of(route.address))
 
     async def publish(self, delta: Delta) -> None:
-        now = self._clock()
-        for route in delta.withdrawn:
-            self._wanted.pop(route.address, None)
-            self._exported.discard(route.address)
+        self._ledger.publish(delta)
         for route in delta.announced:
-            self._wanted.setdefault(route.address, now)
             self._confirm(route.address)
 
     async def publish_all(self, wanted: Sequence[HostRoute]) -> None:
-        now = self._clock()
-        self._wanted = {route.address: self._wanted.get(route.address, now) for route in wanted}
+        self._ledger.publish_all(wanted)
         self._confirm_all()
 
     def report(self) -> ExportReport:
         program = self._greeting.program.replace("-", " ", 1) or "babeld"
         is_connected = self._is_following
-        exported = frozenset(self._exported) if is_connected else None
+        exported = self._ledger.exported if is_connected else None
         return ExportReport(is_connected, program, exported, tuple(self._problems()))
 
     async def close(self) -> None:
@@ -163,7 +146,7 @@ class BabeldExporter:
                     f"babeld at {self._settings.place} takes the connection and says nothing: it serves four clients "
                     "at a time and has four already, or it hangs",
                     "end another client of babeld's socket (ss -xp, ss -tp name them)",
-                    len(self._wanted),
+                    len(self._ledger.wanted),
                 )
             )
         if since_begun_s > SILENCE_LIMIT_S:
@@ -182,8 +165,9 @@ class BabeldExporter:
         if quirk:
             self._context.log("info", f"{self._greeting.program} {quirk}; withdrawn routes are parked instead")
         self._confirm_all()
-        for address in {*self._told, *self._tables.foreign_hosts()}:
-            self._tell(address)
+        hosts = [address for address in self._tables.foreign_hosts() if self._ledger.is_roaming(_prefix_of(address))]
+        origins = ((address, self._origin(address)) for address in hosts)
+        self._ledger.heard_exactly(_SOCKET, {address: origin for address, origin in origins if origin is not None})
         self._settled = frozenset(filter(self._tables.is_settled, self._tables.foreign_hosts()))
         self._context.changed()
 
@@ -195,7 +179,8 @@ class BabeldExporter:
                     is_changed = self._confirm(prefix.network_address) or is_changed
                     is_changed = self._settle_known(prefix.network_address) or is_changed
                 case RouteLine(prefix=prefix) if prefix.prefixlen == prefix.max_prefixlen:
-                    self._tell(prefix.network_address)
+                    if self._ledger.is_roaming(prefix):
+                        self._tell(prefix.network_address)
                     is_changed = self._settle(prefix.network_address) or is_changed
                 case InterfaceLine():
                     self._mtu = largest_mtu(iter(self._tables.interfaces))
@@ -210,32 +195,20 @@ class BabeldExporter:
         babeld repeats the lines of routes that nobody sends any more, at every look at the neighbours: a change of
         originator or metric alone is news.
         """
-        if not self._is_roaming(address):
-            return
-        others = self._others(address)
-        if others == self._told.get(address, frozenset()):
-            return
-        if others:
-            self._told[address] = others
-            self._context.emit(ForeignRouteSeen(address, f"babel router {min(others)[0]}"))
-        else:
-            del self._told[address]
-            self._context.emit(ForeignRouteLost(address))
+        self._ledger.heard(_SOCKET, address, self._origin(address))
 
-    def _others(self, address: Address) -> frozenset[tuple[str, int]]:
+    def _origin(self, address: Address) -> str | None:
         ours = self._greeting.router_id
-        return frozenset(heard for heard in self._tables.originators(address) if heard[0] != ours)
-
-    def _is_roaming(self, address: Address) -> bool:
-        return any(address.version == prefix.version and address in prefix for prefix in self._context.prefixes)
+        others = sorted(heard for heard in self._tables.originators(address) if heard[0] != ours)
+        return " and ".join(f"babel router {router} metric {metric}" for router, metric in others) or None
 
     def _disconnected(self, why: str) -> None:
         if self._session is not None:
             self._context.log("warning", why)
         self._session = None
-        self._exported.clear()
+        self._ledger.confirm_exactly(())
         remedy = "start babeld, or correct exporters.babeld.socket: babeld must have `local-path` or `local-port`"
-        self._in_trouble(Problem(why, remedy, len(self._wanted)))
+        self._in_trouble(Problem(why, remedy, len(self._ledger.wanted)))
 
     def _in_trouble(self, problem: Problem) -> None:
         if self._trouble is None or self._trouble.text != problem.text:
@@ -262,15 +235,14 @@ class BabeldExporter:
 
     def _confirm(self, address: Address) -> bool:
         """Compare one address with what babeld originates; True when the answer is new."""
+        return self._ledger.confirm(address, self._is_exported(address))
+
+    def _confirm_all(self) -> None:
+        self._ledger.confirm_exactly(filter(self._is_exported, self._ledger.wanted))
+
+    def _is_exported(self, address: Address) -> bool:
         metric = self._tables.metric_of(address) if self._is_following else None
-        is_exported = address in self._wanted and metric is not None and metric < POISON
-        if is_exported == (address in self._exported):
-            return False
-        if is_exported:
-            self._exported.add(address)
-        else:
-            self._exported.discard(address)
-        return True
+        return metric is not None and metric < POISON
 
     def _settle_known(self, address: Address) -> bool:
         """Our own route changed: a foreign one that was there before may be stale, and proves nothing for a while."""
@@ -291,32 +263,13 @@ class BabeldExporter:
         self._settled = self._settled | {address} if is_settled else self._settled - {address}
         return True
 
-    def _confirm_all(self) -> None:
-        self._exported.clear()
-        for address in self._wanted:
-            self._confirm(address)
-
-    async def _watch(self) -> None:
-        """Time alone makes a route that is not confirmed a problem."""
-        while True:
-            await asyncio.sleep(1.0)
-            problems = tuple(self._problems())
-            if problems == self._reported:
-                continue
-            for problem in problems:
-                if problem.text not in {known.text for known in self._reported}:
-                    self._context.log("warning", f'exporter babeld: {problem.text} remedy="{problem.remedy}"')
-            self._reported = problems
-            self._context.changed()
-
     def _problems(self) -> Iterable[Problem]:
         if self._trouble is not None:
-            yield attrs.evolve(self._trouble, routes=len(self._wanted))
+            yield attrs.evolve(self._trouble, routes=len(self._ledger.wanted))
             return
         if not self._is_following:
             return
-        due = self._clock() - CONFIRMATION_S
-        missing = [address for address, since in self._wanted.items() if since <= due and address not in self._exported]
+        missing = self._ledger.missing(CONFIRMATION_S)
         if missing:
             yield self._not_exported(missing)
         blocked = self._tables.blocked_hosts() if self._has_duplicates else 0
@@ -349,7 +302,7 @@ class BabeldExporter:
             command = f"ip -{example.version} route show exact {example}"
             remedy = f"{command}: is it in the kernel, by proto {protocol}? Then restart babeld"
             return Problem(text, remedy, count)
-        if any(self._tables.metric_of(address) is not None for address in self._wanted):
+        if any(self._tables.metric_of(address) is not None for address in self._ledger.wanted):
             text = "babeld exports some of our routes and not others: a rule in front of ours denies those"
             return Problem(text, FRAGMENT, count)
         text = f"babeld exports none of our routes: no rule redistributes proto {protocol}, or an earlier one denies"

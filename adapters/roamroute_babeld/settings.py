@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from roamroute.errors import ConfigError
+from roamroute.adapter.settings import flag, read_table, text
 from roamroute_babeld.version import Version, parse_version
 
 DEFAULT_SOCKET = "/var/run/babeld.sock"
@@ -37,36 +37,31 @@ def parse(table: Mapping[str, Any]) -> Settings:
 
     Raises: ConfigError with every mistake, each with its dotted path.
     """
-    mistakes: list[str] = []
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        where = f"exporters.babeld.{key}"
-        match key:
-            case "socket" if isinstance(value, str) and value.isascii() and value.isdigit():
-                value = int(value)
-            case "version" if isinstance(value, str):
-                value = parse_version(value)
-                if value is None:
-                    mistakes.append(f'{where}: must be a version such as "1.13.1", not {table[key]!r}')
-            case _:
-                pass
-        match key:
-            case "socket" if type(value) is int and not 1 <= value <= 65535:
-                mistakes.append(f"{where}: a TCP port is 1 to 65535, not {value}")
-            case "socket" if not value or type(value) not in (str, int):
-                mistakes.append(f'{where}: must be a path such as "{DEFAULT_SOCKET}" or a TCP port, not {value!r}')
-            case "command" if not value or not isinstance(value, str):
-                mistakes.append(f"{where}: must be a program's name or path in quotes, not {value!r}")
-            case "version" if table[key] is not None and not isinstance(table[key], str):
-                mistakes.append(f'{where}: must be a version in quotes such as "1.13.1", not {value!r}')
-            case "allow_duplicates" if not isinstance(value, bool):
-                mistakes.append(f"{where}: must be true or false, not {value!r}")
-            case "socket" | "command" | "version" | "allow_duplicates":
-                pass
-            case _:
-                known = ", ".join(attribute.name for attribute in attrs.fields(Settings))
-                mistakes.append(f"{where}: is not known here (known keys: {known})")
-        values[key] = value
-    if mistakes:
-        raise ConfigError(tuple(mistakes))
-    return Settings(**values)
+    return Settings(**read_table("babeld", table, _CHECKS))
+
+
+def _socket(value: Any) -> str | int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ValueError(f'must be a path such as "{DEFAULT_SOCKET}" or a TCP port, not {value!r}')
+    if isinstance(value, int) and not 1 <= value <= 65535:
+        raise ValueError(f"a TCP port is 1 to 65535, not {value}")
+    return value
+
+
+def _version(value: Any) -> Version | None:
+    if value is None:
+        return None
+    version = parse_version(value) if isinstance(value, str) else None
+    if version is None:
+        raise ValueError(f'must be a version in quotes such as "1.13.1", not {value!r}')
+    return version
+
+
+_CHECKS = {
+    "socket": _socket,
+    "command": text("a program's name or path in quotes"),
+    "version": _version,
+    "allow_duplicates": flag,
+}
