@@ -16,25 +16,26 @@ import pytest
 from roamroute_babeld import SPEC
 
 from roamroute.export import ExporterSpec
+from roamroute.testing.daemon_contract import AbsenceContract
 from roamroute.testing.exporter_contract import ExporterContract, Rig
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def mute(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
     """Like babeld towards its fifth client: accepted, and never spoken to."""
-    await asyncio.sleep(60)
+    await reader.read()
 
 
 async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
     """Like babeld that is going down."""
 
 
-async def talk_nonsense(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Like another program on that socket."""
     writer.write(b"\xff\xfe HTTP/1.1 400\r\n\r\n" + b"x" * 100_000)
     await writer.drain()
-    await asyncio.sleep(60)
+    await reader.read()
 
 
 async def stop_in_the_dump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -43,15 +44,15 @@ async def stop_in_the_dump(reader: asyncio.StreamReader, writer: asyncio.StreamW
     await reader.readline()
     writer.write(b"add interface e0 up true ipv6 fe80::1\nadd xroute fd44:0:0:1::a/12")
     await writer.drain()
-    await asyncio.sleep(60)
+    await reader.read()
 
 
-class TestWithoutBabeld(ExporterContract):
+class TestWithoutBabeld(AbsenceContract):
     spec: ClassVar[ExporterSpec] = SPEC
 
     @asynccontextmanager
     async def rig(self) -> AsyncIterator[Rig]:
-        yield Rig(create=lambda context: SPEC.create(SPEC.parse({"socket": "/nonexistent/babeld.sock"}), context))
+        yield Rig(table={"socket": "/nonexistent/babeld.sock", "command": "/nonexistent/babeld"})
 
 
 @pytest.mark.parametrize("behaviour", [mute, hang_up, talk_nonsense, stop_in_the_dump])
@@ -80,7 +81,7 @@ class TestWithABadBabeld(ExporterContract):
 
         server = await asyncio.start_unix_server(serve, self.socket)
         try:
-            yield Rig(create=lambda context: SPEC.create(SPEC.parse({"socket": self.socket}), context))
+            yield Rig(table={"socket": self.socket})
         finally:
             await asyncio.sleep(0.01)  # what has been accepted is to be served before it is ended
             server.close()
