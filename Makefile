@@ -13,8 +13,10 @@ SHELL = /bin/sh
 WHEEL = .venv-wheel/bin
 
 # The tests import the installed wheel: the current folder must not come first on Python's path.
-PYTEST = ROAMROUTE_TEST_WHEEL=1 PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 $(WHEEL)/python -m pytest
+PYTEST = ROAMROUTE_TEST_WHEEL=1 PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 $(WHEEL)/python -m pytest -n $(WORKERS)
 TESTS = tests
+# Processes that run tests side by side. They wait for daemons most of the time: more than processors are worth it.
+WORKERS = 3
 
 packages:
 	@tools/debian-packages

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from generations import SEARCH_PATH, reason_without_debian13
+from workers import Machine, has_generations, scheduler_by_mesh
 
 # No deadline: how long an example takes says more about the neighbours on this machine than about the code.
 # On CI the examples are the same in every run, so that a red run is the fault of the change; elsewhere they vary.
@@ -20,6 +23,8 @@ hypothesis.settings.load_profile("roamroute-ci" if os.environ.get("CI") else "ro
 
 TESTS = Path(__file__).resolve().parent
 ORDER = ("unit", "property", "contract", "typing", "integration")  # quick before slow: the first failure is cheap
+IN_NAMESPACES = ("contract", "integration")
+MACHINE = Machine()
 
 
 def folder_of(item: pytest.Item) -> str:
@@ -35,6 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
         where = Path(roamroute.__file__ or "").resolve()
         if not where.is_relative_to(Path(sys.prefix).resolve()):
             raise pytest.UsageError(f"the wheel is to be tested, but roamroute was imported from {where}")
+    # A shell starts what it runs in the background without SIGINT, and every child would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -46,12 +54,39 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its folder, and run quick folders first."""
+    """Mark every test with its folder; run those that must be alone first, then quick folders before slow ones.
+
+    Within a folder the longest come first: short ones then fill up what is left to several processes at the end.
+    """
     rank = {folder: position for position, folder in enumerate(ORDER)}
-    items.sort(key=lambda item: rank.get(folder_of(item), len(ORDER)))
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("alone") is None,
+            rank.get(folder_of(item), len(ORDER)),
+            not has_generations(item.nodeid),
+        )
+    )
     for item in items:
         if folder_of(item) in rank:
             item.add_marker(folder_of(item))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Let several processes (pytest -n) share the tests."""
+    return scheduler_by_mesh(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Wait for the machine before a test's time limit begins to run."""
+    if folder_of(item) not in IN_NAMESPACES:
+        return (yield)
+    MACHINE.enter(item)
+    try:
+        return (yield)
+    finally:
+        MACHINE.leave(item, nextitem)
 
 
 def reason_not_to_run(item: pytest.Item) -> str | None:

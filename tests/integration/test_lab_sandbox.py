@@ -72,6 +72,7 @@ def test_ctrl_c_removes_everything_too() -> None:
     assert not runs(pid)
 
 
+@pytest.mark.alone
 def test_what_a_killed_lab_left_is_removed_by_the_next() -> None:
     child, name, pid = start_child("time.sleep(100)")
     child.kill()

@@ -231,6 +231,7 @@ async def test_a_new_address_of_ours_is_told(bed: Bed) -> None:
         assert IPv6Address("fd44:0:0:1::1") not in heard.of(OwnAddressesChanged)[-1].addresses
 
 
+@pytest.mark.alone
 async def test_a_loss_is_said_and_followed_by_a_dump_that_holds_everything(bed: Bed) -> None:
     """1,000 changes into a buffer for a few: the kernel drops (ENOBUFS), and nothing may be missing afterwards."""
     index = int(bed.on_ap("cat /sys/class/net/wlan0/ifindex"))
@@ -253,6 +254,7 @@ async def test_a_loss_is_said_and_followed_by_a_dump_that_holds_everything(bed: 
             assert whole >= {IPv6Address(base + number) for number in range(1000)}
 
 
+@pytest.mark.alone
 async def test_a_full_neighbour_table_is_told_with_its_remedy(bed: Bed) -> None:
     """The table and its limit are the whole host's, so it is full for a few milliseconds only."""
     index = int(bed.on_ap("cat /sys/class/net/wlan0/ifindex"))
