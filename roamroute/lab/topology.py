@@ -134,7 +134,7 @@ class Mesh:
                 mac=addresses.COMMON_MAC,
             )
         for router in self.all_routers:
-            router.namespace.ip(*_address_lines(router))
+            router.namespace.ip(*address_lines(router))
         self._configure_edge()
         for access_point in self.access_points:
             access_point.namespace.ip(*CLIENT_LINK_LINES)
@@ -165,16 +165,8 @@ class Mesh:
         )
 
 
-CLIENT_LINK_LINES = (
-    f"addr add {addresses.CLIENT_GATEWAY}/64 dev {addresses.CLIENT_LINK} nodad",
-    f"addr add {addresses.CLIENT_GATEWAY_IPV4}/32 dev {addresses.CLIENT_LINK}",
-    f"link set {addresses.CLIENT_LINK} up",
-)
-"""What an operator configures on the client link of an access point. No on-link /64: that is the idea."""
-
-
-def _address_lines(router: Router) -> list[str]:
-    """Loopback and mesh addresses. IPv4 is unnumbered: every mesh link has the address of the loopback."""
+def address_lines(router: Router) -> list[str]:
+    """`ip` lines for its loopback and mesh links. IPv4 is unnumbered: every mesh link has the address of the loopback."""
     ipv4 = addresses.router_address_ipv4(router.number)
     lines = [f"addr add {router.address}/128 dev lo", f"addr add {ipv4}/32 dev lo"]
     for neighbour in router.neighbours:
@@ -185,3 +177,11 @@ def _address_lines(router: Router) -> list[str]:
             f"link set {neighbour.name} up",
         ]
     return lines
+
+
+CLIENT_LINK_LINES = (
+    f"addr add {addresses.CLIENT_GATEWAY}/64 dev {addresses.CLIENT_LINK} nodad",
+    f"addr add {addresses.CLIENT_GATEWAY_IPV4}/32 dev {addresses.CLIENT_LINK}",
+    f"link set {addresses.CLIENT_LINK} up",
+)
+"""What an operator configures on the client link of an access point. No on-link /64: that is the idea."""
