@@ -166,7 +166,7 @@ class Mesh:
 
 
 def address_lines(router: Router) -> list[str]:
-    """`ip` lines for its loopback and mesh links. IPv4 is unnumbered: every mesh link has the address of the loopback."""
+    """`ip` lines for loopback and mesh links. IPv4 is unnumbered: every mesh link has the address of the loopback."""
     ipv4 = addresses.router_address_ipv4(router.number)
     lines = [f"addr add {router.address}/128 dev lo", f"addr add {ipv4}/32 dev lo"]
     for neighbour in router.neighbours:
