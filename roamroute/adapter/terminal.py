@@ -54,7 +54,9 @@ class Terminal:
 
     `prompt`: a regular expression for what stands at the start of a line when the program waits, without anchors; a
     group called `name` is the part to be learnt. `environment` is added to ours. `first` are lines to be sent to each
-    new process; what is answered there does not matter. `limit_s` is for one answer, and for the start.
+    new process; what is answered there does not matter. `follow`: a line typed after each of ours, for programs that
+    show no prompt after an answer; `prompt` is then what this line brings. `limit_s` is for one answer, and for the
+    start.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Terminal:
         limit_s: Seconds = LIMIT_S,
         environment: Mapping[str, str] | None = None,
         first: Sequence[str] = (),
+        follow: str = "",
         largest_bytes: int = LARGEST_ANSWER_BYTES,
     ) -> None:
         self._command = list(command)
@@ -72,6 +75,7 @@ class Terminal:
         self._limit_s = limit_s
         self._environment = {"TERM": "dumb", "PAGER": "cat", "LC_ALL": "C", **(environment or {})}
         self._first = tuple(first)
+        self._follow = f"{follow}\n".encode() if follow else b""
         self._largest_bytes = largest_bytes
         self._worker: ThreadPoolExecutor | None = None
         self._process: pexpect.spawn[bytes] | None = None
@@ -186,7 +190,7 @@ class Terminal:
     def _type(self, process: pexpect.spawn[bytes], line: str, reading: _Reading) -> str:
         self._drain(process)
         reading.begin(f'"{line[:80]}"')
-        process.send(line.encode() + b"\n")
+        process.send(line.encode() + b"\n" + self._follow)
         text = self._answer(process, reading)
         echo, newline, rest = text.partition("\n")
         return rest if newline and echo.strip() == line.strip() and line.strip() else text

@@ -33,8 +33,13 @@ if "refuses" in mode:
     print("Exiting: failed to connect to any daemons.")
     sys.exit(1)
 say("\nHello, this is a fake.\n\n")
+is_first = True
 while True:
-    if "colour" in mode:
+    if "shy" in mode:
+        if is_first:
+            say(name + "# ")
+        is_first = False
+    elif "colour" in mode:
         say("\x1b[?2004h\x1b[1;32m" + name + "# \x1b[0m")
     else:
         say(name + "# ")
@@ -184,6 +189,15 @@ async def test_each_new_process_is_prepared(program: Callable[[str], list[str]])
     async with terminal(program(""), first=["rename prepared"], environment={"OF_OURS": "7"}) as shell:
         assert await shell.ask("environment OF_OURS") == "7\n"
         assert await shell.ask("environment PAGER") == "cat\n"
+
+
+async def test_a_program_that_shows_no_prompt_is_asked_for_a_sign(program: Callable[[str], list[str]]) -> None:
+    shell = Terminal(program("shy"), prompt=r"(?:ap1# |done\r\n)", follow="say done")
+    try:
+        assert await shell.ask("say a") == "a\n"
+        assert await shell.ask("nothing") == ""
+    finally:
+        await shell.close()
 
 
 async def test_a_program_that_hangs_is_killed_and_started_again(program: Callable[[str], list[str]]) -> None:
