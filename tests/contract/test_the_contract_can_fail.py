@@ -136,7 +136,7 @@ class RunsOnce(FakeExporter):
 
 class Blocks(FakeExporter):
     async def publish(self, delta: Delta) -> None:
-        time.sleep(0.3)  # noqa: ASYNC251 - the mistake that is to be found
+        time.sleep(0.6)  # noqa: ASYNC251 - the mistake that is to be found
         await super().publish(delta)
 
 
@@ -151,7 +151,7 @@ class LeavesOpen(FakeExporter):
 
 class LooksAround(FakeExporter):
     def report(self) -> ExportReport:
-        time.sleep(0.005)
+        time.sleep(0.01)
         return super().report()
 
 
