@@ -11,7 +11,7 @@ Three views, three words: *wanted* (the engine), *installed* (the kernel), *expo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -155,7 +155,7 @@ class ExporterContext:
     emit: Callable[[Event], None]
     log: Callable[[str, str], None]
     changed: Callable[[], None] = lambda: None
-    follow_fib: Callable[[Callable[[FibChange], None]], Awaitable[None]] = follow_no_fib
+    follow_fib: Callable[[Callable[[FibChange], None]], Coroutine[Any, Any, None]] = follow_no_fib
 
 
 class Exporter(Protocol):

@@ -208,7 +208,7 @@ class KernelFib:
         foreign = None
         try:
             if self._is_reporting_foreign:
-                foreign = asyncio.ensure_future(self._context.follow_fib(self._report_foreign))
+                foreign = asyncio.create_task(self._context.follow_fib(self._report_foreign))
             while True:
                 if self._notifications is None:
                     self._listen()

@@ -88,7 +88,7 @@ class Rig:
     changes: Callable[[], int] | None = None
     settle_s: Seconds = 1.0
     publish_s: Seconds = attrs.field(default=PROMPT_S, validator=attrs.validators.le(PUBLISH_LIMIT_S))
-    follow_fib: Callable[[Callable[[FibChange], None]], Awaitable[None]] = follow_no_fib
+    follow_fib: Callable[[Callable[[FibChange], None]], Coroutine[Any, Any, None]] = follow_no_fib
     beside: Callable[[Exporter, ExporterContext], Exporter] | None = None
     restart: Deed = _unable
     refuse: Callable[[], Awaitable[str] | str] = _unable
