@@ -1,8 +1,9 @@
 """FRR in the lab: its files, and how its daemons are started on a router, each router with sockets of its own.
 
 FRR's daemons look for each other in /run/frr, and 10's mgmtd does so whatever its options say: each router has a mount
-namespace in which its own folder lies there. Options: `daemons`, the folder with the programs (default /usr/lib/frr;
-`vtysh` from there, or else from the search path), `mode` ("kernel" or "inject"), `hello-interval` (OSPF, in seconds).
+namespace in which its own folder lies there. Options: `command`, the folder with the programs (default /usr/lib/frr;
+`vtysh` from there, or else from the search path), `mode` ("kernel" or "inject"), `hello-interval` (OSPF's, whole
+seconds; FRR's own is 10).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class FrrLab:
             originates_default=bool(router.announces),
             reflectors=tuple(addresses),
             clients=tuple(clients),
-            hello_s=int(hello) if hello is not None else None,
+            hello_s=max(1, round(float(hello))) if hello is not None else None,
         )
 
 
@@ -105,7 +106,7 @@ def _arguments(name: str) -> tuple[str, ...]:
 
 
 def _folder(options: Mapping[str, str]) -> Path:
-    return Path(options.get("daemons", DEFAULT_FOLDER)).expanduser()
+    return Path(options.get("command", DEFAULT_FOLDER)).expanduser()
 
 
 def _vtysh(folder: Path) -> str:
