@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from typing import ClassVar
 
 import pytest
 from integration.linux_namespaces import Bed, make_bed, sh
+from kernel_routes import installed, routes_of
 
-from roamroute.export import ExporterSpec, KernelNumbers
+from roamroute.export import ExporterSpec
 from roamroute.linux.fib import SPEC
 from roamroute.linux.rtnetlink import GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE, Notifications
 from roamroute.testing.exporter_contract import ROUTES, ExporterContract, Rig
-from roamroute.values import Address, HostRoute
+from roamroute.values import HostRoute
 
-OURS = str(KernelNumbers().protocol)
 THEIRS = "42"
 
 
@@ -38,17 +36,6 @@ class TestKernelExporter(ExporterContract):
 
     namespaces: Bed
 
-    def routes(self, protocol: str) -> list[dict[str, object]]:
-        found = []
-        for family in ("-6", "-4"):
-            shown = sh(f"ip -n {self.namespaces.ap} -N -j {family} route show table main proto {protocol}")
-            found += [each for each in json.loads(shown or "[]") if each.get("type", "unicast") == "unicast"]
-        return found
-
-    def seen(self) -> dict[Address, HostRoute]:
-        routes = [HostRoute(ip_address(str(each["dst"])), str(each["dev"])) for each in self.routes(OURS)]
-        return {route.address: route for route in routes}
-
     @asynccontextmanager
     async def rig(self) -> AsyncIterator[Rig]:
         monitor = Notifications((GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE), 1 << 20)
@@ -64,8 +51,8 @@ class TestKernelExporter(ExporterContract):
             yield Rig(
                 create=lambda context: SPEC.create(SPEC.parse({}), context),
                 moved=HostRoute(ROUTES[0].address, "wlan1"),
-                seen=self.seen,
-                foreign=lambda: self.routes(THEIRS),
+                seen=lambda: installed(self.namespaces.ap),
+                foreign=lambda: routes_of(self.namespaces.ap, THEIRS),
                 changes=changes,
             )
         finally:

@@ -114,6 +114,11 @@ class Router:
                 stderr=log,
             )
 
+    def signal(self, number: int) -> None:
+        """Send babeld a signal, such as SIGSTOP."""
+        assert self._babeld is not None
+        self._babeld.send_signal(number)
+
     def kill(self) -> None:
         if self._babeld is not None:
             self._babeld.kill()
