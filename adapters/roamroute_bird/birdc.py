@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from roamroute.adapter.terminal import Terminal
 from roamroute.errors import DaemonGone, MalformedInput
 from roamroute.values import Seconds
-from roamroute_bird.protocol import Line, Reply, ReplyReader
+from roamroute_bird.protocol import Reply, ReplyReader
 
 START_LIMIT_S: Seconds = 10.0
 """A remote shell has to log in first."""
@@ -23,6 +23,7 @@ _END = r"Press `\?' for context sensitive help\."
 _START = r"0001 BIRD[^\r\n]*(?:\r*\n0016[^\r\n]*)?"
 _PROMPT = "bird> "
 _FRAMED = re.compile(r"[0-9]{4}[- ]")
+_LAST = re.compile(r"[0-9]{4} ")
 
 
 class Birdc:
@@ -64,8 +65,8 @@ def reply_of(shown: str) -> Reply:
             raise DaemonGone(f"birdc: {text[:200]}")
         last = text
         replies += reader.feed(text.encode() + b"\n")
-    if not replies:
-        replies = reader.feed(b"0000 \n")
-    if len(replies) != 1 or (replies[0].last != Line(0, "") and not _FRAMED.match(last)):
+    if not _LAST.match(last):
+        replies += reader.feed(b"0000 \n")
+    if len(replies) != 1:
         raise MalformedInput(f"birdc showed {len(replies)} replies to one command")
     return replies[0]

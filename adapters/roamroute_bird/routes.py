@@ -21,7 +21,7 @@ from roamroute_bird.protocol import Line, Reply, quoted
 _ROUTE_LINE = 1007
 
 _ROUTE = re.compile(
-    r"(?P<prefix>[0-9a-f]\S*)?(?: from \S+)?\s+(?P<kind>[a-z]+)\s+"
+    r"(?P<prefix>[0-9a-f:]\S*)?(?: from \S+)?\s+(?P<kind>[a-z]+)\s+"
     r"\[(?P<protocol>\S+)(?: [^\]]*?)?(?: from (?P<sender>[^\s\]]+))?\](?P<best> [*!])?(?: .*)?"
 )
 _HOP = re.compile(r"\t(?:via (?P<gateway>\S+) on|dev) (?P<interface>\S+)(?: .*)?")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from roamroute.adapter.settings import choice, read_table, text, texts
 from roamroute.errors import ConfigError
+from roamroute_bird.protocol import quoted
 
 DEFAULT_SOCKET = "/run/bird/bird.ctl"
 DEFAULT_INCLUDE = "/etc/bird/roamroute-hosts.conf"
@@ -43,13 +45,30 @@ class Settings:
         return " ".join(self.command) if self.command else self.socket
 
 
+def _absolute(value: Any) -> str:
+    path: str = text(f'an absolute path such as "{DEFAULT_INCLUDE}"')(value)
+    if not Path(path).is_absolute():
+        raise ValueError(f'must be an absolute path such as "{DEFAULT_INCLUDE}", not {value!r}')
+    return path
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    names: tuple[str, ...] = texts('names of BIRD\'s protocols such as ["babel1"]')(value)
+    for name in names:
+        try:
+            quoted(name)
+        except ValueError:
+            raise ValueError(f'must be names of BIRD\'s protocols such as ["babel1"], not {name!r}') from None
+    return names
+
+
 _CHECKS = {
     "socket": text(f'a path such as "{DEFAULT_SOCKET}"'),
     "command": texts('a command in parts such as ["sudo", "birdc"]'),
     "mode": choice(*MODES),
-    "include": text(f'a path such as "{DEFAULT_INCLUDE}"'),
+    "include": _absolute,
     "routing": choice(*ROUTINGS),
-    "protocols": texts('names of BIRD\'s protocols such as ["babel1"]'),
+    "protocols": _names,
 }
 
 
