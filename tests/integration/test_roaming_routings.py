@@ -1,19 +1,44 @@
 """A roaming client over every routing protocol of BIRD and FRR, on every generation, in both modes.
 
-The clients, hostapd and roamroute are as in test_roaming.py, which goes into the details with babeld.
+The clients, hostapd and roamroute are as in test_roaming.py, which goes into the details with babeld. One world for
+each serves all tests of this file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
 
-from .world import LIMIT_S, MARKS, World, all_addresses, is_answered
+from .world import (
+    INJECT_FLAVOURS,
+    KERNEL_FLAVOURS,
+    LIMIT_S,
+    MARKS,
+    World,
+    all_addresses,
+    is_answered,
+    link_towards,
+    make_world,
+    parameters,
+    speak,
+)
 
 pytestmark = MARKS
 
 
-def test_a_client_is_reached_at_all_its_addresses_wherever_it_goes(routed_world: World) -> None:
-    world = routed_world
+@pytest.fixture(scope="module", params=parameters((*KERNEL_FLAVOURS, *INJECT_FLAVOURS)))
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with make_world(request.param) as new:
+        yield new
+
+
+def test_a_client_is_reached_at_all_its_addresses_wherever_it_goes(world: World) -> None:
     first, second, third = world.access_points
     others = [str(host.address) for host in world.laboratory.correspondents.values()]
     with world.new_client() as client, world.watched_gateway("roams") as deleted:
@@ -35,8 +60,7 @@ def test_a_client_is_reached_at_all_its_addresses_wherever_it_goes(routed_world:
         assert not [line for line in deleted() if any(f"{other} " in line for other in others)]
 
 
-def test_status_and_check_tell_that_all_is_exported(routed_world: World) -> None:
-    world = routed_world
+def test_status_and_check_tell_that_all_is_exported(world: World) -> None:
     first, second, _ = world.access_points
     with world.new_client() as client:
         own = all_addresses(client)
@@ -53,8 +77,7 @@ def test_status_and_check_tell_that_all_is_exported(routed_world: World) -> None
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_a_killed_roamroute_comes_back_without_a_flap(routed_world: World) -> None:
-    world = routed_world
+def test_a_killed_roamroute_comes_back_without_a_flap(world: World) -> None:
     first, second, _ = world.access_points
     with world.new_client() as client:
         own = all_addresses(client)
@@ -70,8 +93,7 @@ def test_a_killed_roamroute_comes_back_without_a_flap(routed_world: World) -> No
         world.wait_reached(*own)
 
 
-def test_routing_daemons_killed_in_the_middle_of_a_roam_have_every_route_again(routed_world: World) -> None:
-    world = routed_world
+def test_routing_daemons_killed_in_the_middle_of_a_roam_have_every_route_again(world: World) -> None:
     first, _, third = world.access_points
     killed = (first, third, world.laboratory.mesh.router_of(third))
     with world.new_client() as client:
@@ -86,3 +108,43 @@ def test_routing_daemons_killed_in_the_middle_of_a_roam_have_every_route_again(r
         world.wait_exported(third, *own)
         world.wait_at(third, *own)
         world.wait_reached(*own)
+
+
+def test_the_new_access_point_wins_and_exports_while_the_old_one_still_announces(world: World) -> None:
+    """The old one is kept from hearing of the move, and its routing daemon announces a route that leads nowhere."""
+    new, _, old = world.access_points
+    router = world.laboratory.mesh.router_of(new)
+    with world.new_client() as client:
+        own = all_addresses(client)
+        world.join(client, old)
+        with _kept_from_hearing(world, old):
+            client.roam(new)
+            speak(client)  # nobody can tell the new one what addresses it has
+            for address in own:
+                wait_until(lambda: link_towards(new.namespace, address) == "wlan0", f"{address} is here", LIMIT_S)  # noqa: B023
+            world.wait_exported(new, *own)
+            for address in own:
+                # Its neighbour is nearer to the new one, for every protocol, and has heard of it.
+                wait_until(
+                    lambda: link_towards(router.namespace, address) == new.name,  # noqa: B023
+                    f"{router.name} sends {address} to {new.name}",
+                    LIMIT_S,
+                )
+            beside = world.laboratory.correspondents[new.name].namespace
+            wait_until(lambda: is_answered(beside, client.main_address), "a host beside it is answered", LIMIT_S)
+            assert all(world.live(old, address) for address in own), "the old access point has withdrawn"
+        world.wait_at(new, *own)
+        world.wait_reached(*own)
+        behind = world.laboratory.correspondents[old.name].namespace
+        wait_until(lambda: is_answered(behind, client.main_address), "a host at the old place is answered", LIMIT_S)
+
+
+@contextlib.contextmanager
+def _kept_from_hearing(world: World, access_point: Router) -> Iterator[None]:
+    process = world.daemons[access_point.name].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)

@@ -145,9 +145,7 @@ class World:
         client.roam(access_point)
         if client.address_ipv4 is not None:
             # IPv4 has no duplicate address detection here: the address is known when its first packet has been seen.
-            wait_until(
-                lambda: is_answered(client.namespace, addresses.SERVER_IPV4), "the client reaches the server", LIMIT_S
-            )
+            is_answered(client.namespace, addresses.SERVER_IPV4)
         self.wait_at(access_point, *all_addresses(client))
 
     def download(self, client: Client) -> Download:
@@ -214,6 +212,13 @@ class World:
             self.laboratory.sandbox.stop(monitor)
 
 
+def speak(client: Client) -> None:
+    """Let the client send one packet from each of its addresses; whether an answer comes is another matter."""
+    for address in all_addresses(client):
+        server = addresses.SERVER_IPV4 if family_of(address) == "-4" else addresses.SERVER
+        is_answered(client.namespace, server, source=address)
+
+
 def all_addresses(client: Client) -> list[object]:
     """Every address that the client has: IPv6 first."""
     return [*client.addresses, *([] if client.address_ipv4 is None else [client.address_ipv4])]
@@ -230,10 +235,11 @@ def link_towards(namespace: Namespace, address: object) -> str:
     return "+".join(sorted({str(hop["dev"]) for hop in hops}))
 
 
-def is_answered(namespace: Namespace, address: object) -> bool:
-    """Whether one ping to the address is answered within a second."""
+def is_answered(namespace: Namespace, address: object, *, source: object = None) -> bool:
+    """Whether one ping to the address is answered; a packet needs less than a millisecond."""
+    by = [] if source is None else ["-I", str(source)]
     try:
-        namespace.run("ping", "-c1", "-W1", str(address))
+        namespace.run("ping", "-c1", "-W0.3", *by, str(address))
     except CommandFailed:
         return False
     return True
