@@ -226,8 +226,10 @@ class ForeignRoutes:
         self._touched = set()
         if change == FibChange():
             return
-        self._foreign = (self._foreign - change.lost) | change.foreign.keys()
-        self._installed = (self._installed - change.removed) | change.installed
+        self._foreign -= change.lost
+        self._foreign |= change.foreign.keys()
+        self._installed -= change.removed
+        self._installed |= change.installed
         self._changed(change)
 
 
