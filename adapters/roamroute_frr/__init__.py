@@ -1,20 +1,19 @@
-"""roamroute's adapter for FRR, over vtysh; FRR itself stays as it is."""
+"""roamroute's adapter for FRR, over vtysh; FRR itself stays as it is.
+
+`vtysh` is the conversation, `answers` what FRR says as values, `confirmation` what FRR does with our routes, `inject`
+the static routes of mode "inject". docs/frr-facts.md has the measurements.
+"""
 
 from __future__ import annotations
 
-from roamroute.export import Exporter, ExporterContext, ExporterSpec
-from roamroute_frr.exporter import FrrExporter
+from roamroute.export import ExporterSpec
+from roamroute_frr.exporter import create
 from roamroute_frr.lab import FrrLab
-from roamroute_frr.settings import Settings, parse
-
-
-def _create(settings: Settings, context: ExporterContext) -> Exporter:
-    return FrrExporter(settings, context)
-
+from roamroute_frr.settings import parse
 
 SPEC = ExporterSpec(
     name="frr",
     parse=parse,
-    create=_create,
+    create=create,
     lab={"frr-ospf": FrrLab("ospf"), "frr-ibgp": FrrLab("ibgp")},
 )

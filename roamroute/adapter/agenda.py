@@ -12,7 +12,7 @@ from collections import OrderedDict
 from roamroute.values import Address, Instant, Seconds
 
 FIRST_PAUSE_S: Seconds = 0.01
-"""BIRD takes a kernel route within 1 ms when it is idle, a file of 5,000 within 7 ms; FRR a route within 10 to 30 ms."""
+"""BIRD takes a kernel route within 1 ms when it is idle, a file of 5,000 within 7 ms; FRR a route within 30 ms."""
 LAST_PAUSE_S: Seconds = 8.0
 
 

@@ -1,0 +1,332 @@
+"""Mode "inject": our host routes are static routes of FRR, which installs them; nothing of ours is in the kernel.
+
+They are typed into a vtysh that speaks to one daemon only: mgmtd where FRR has one (from 9), else staticd. FRR compares
+its whole configuration at each commit (with 5,000 static routes 0.15 s in 8.4.4, 0.4 s in 10.3), so all that is to be
+changed goes into one commit: staticd's between the marks that vtysh itself sends around a file, mgmtd's by a lock and
+`mgmt commit apply`. (In FRR 9 and later those marks, sent to all daemons, make OSPF drop hellos; not so here.) Nothing
+is ever written to the startup configuration.
+
+A removal is by prefix and interface, whatever the tag (8.4.4, 10.3), and another tag replaces ours: an address for
+which an operator has a static route over the same interface is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+
+import attrs
+
+from roamroute.delta import Delta
+from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput, RoamrouteError
+from roamroute.export import ExporterContext, Problem
+from roamroute.values import Address, HostRoute, Seconds
+from roamroute_frr import answers
+from roamroute_frr.answers import RibEntry
+from roamroute_frr.confirmation import TAG
+from roamroute_frr.settings import Settings
+from roamroute_frr.vtysh import FrrRefused, Vtysh, refusal
+
+BATCH = 400
+"""Lines of a kind in one commit: some 0.4 s of typing, after which what has become urgent goes first."""
+LINE_LIMIT_S: Seconds = 10.0
+"""For one line; a commit with 5,000 routes on a small router takes seconds."""
+_MARKS = {
+    "staticd": (("configure terminal", "XFRR_start_configuration"), ("XFRR_end_configuration", "end")),
+    "mgmtd": (("configure terminal file-lock",), ("mgmt commit apply", "end")),
+}
+_NOT_THERE = "Refusing to remove a non-existent route"
+_LINK = re.compile(r"[A-Za-z0-9_.:@+-]{1,15}")
+_RESERVED = frozenset({"blackhole", "reject", "Null0"})
+
+
+@attrs.frozen
+class Change:
+    """One line for FRR."""
+
+    route: HostRoute
+    is_removal: bool = False
+
+    @property
+    def line(self) -> str:
+        address = self.route.address
+        word = "ipv6" if address.version == 6 else "ip"
+        line = f"{word} route {address}/{address.max_prefixlen} {self.route.link} tag {TAG}"
+        return f"no {line}" if self.is_removal else line
+
+
+class CommitRefused(FrrRefused):
+    """FRR took every line and none of them in the end."""
+
+
+class Injector:
+    """Keeps FRR's static routes in step with what is wanted; works in a task of its own, also when nobody runs.
+
+    `table` gives zebra's ways to an address: after a restart of mgmtd staticd goes on with routes that the
+    configuration does not have any more.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        context: ExporterContext,
+        table: Callable[[Address], Awaitable[tuple[RibEntry, ...]]],
+        is_ours: Callable[[RibEntry], bool],
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._table = table
+        self._is_ours = is_ours
+        self._shell: Vtysh | None = None
+        self._daemon = ""
+        self._breaks = 0
+        self._wanted: dict[Address, HostRoute] | None = None
+        self._present: set[HostRoute] | None = None
+        """Our static routes as FRR has them; None: not known."""
+        self._taken: frozenset[Address] = frozenset()
+        """For which an operator has a static route of his own over a roaming interface."""
+        self._refused: dict[HostRoute, str] = {}
+        """What FRR would not take, and why; tried again by `again`."""
+        self._limit = BATCH
+        self._asked = 0
+        self._done = 0
+        """Numbers of changes: all up to `_done` have been worked on."""
+        self._outcome: RoamrouteError | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._progress = asyncio.Event()
+
+    # what is wanted
+
+    def change(self, delta: Delta) -> None:
+        """Take a change. Raises: DaemonRefused for an interface that FRR cannot be told."""
+        wanted = dict(self._wanted or {})
+        for route in delta.withdrawn:
+            if wanted.get(route.address) == route:
+                del wanted[route.address]
+        for route in delta.announced:
+            wanted[route.address] = _typeable(route)
+        self._want(wanted, is_all=False)
+
+    def replace(self, routes: Iterable[HostRoute]) -> None:
+        """Take the whole set. Raises as `change`."""
+        self._want({route.address: _typeable(route) for route in routes}, is_all=True)
+
+    def _want(self, wanted: dict[Address, HostRoute], *, is_all: bool) -> None:
+        if wanted != self._wanted or self._outcome is not None or (is_all and self._refused):
+            self._wanted = wanted
+            self.again(is_forgetful=self._outcome is not None)
+
+    def again(self, *, is_forgetful: bool = False) -> None:
+        """Compare once more; `is_forgetful`: with what FRR says now, not with what is remembered."""
+        if self._wanted is None:
+            return
+        if is_forgetful:
+            self._present = None
+        self._refused.clear()
+        self._asked += 1
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._keep_up())
+
+    async def settled(self, limit_s: Seconds) -> None:
+        """Wait until FRR has what is wanted at this moment; returns when the limit is over, the work goes on.
+
+        Raises: DaemonRefused, DaemonGone when it failed.
+        """
+        asked = self._asked
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._done < asked:
+                    self._progress.clear()
+                    await self._progress.wait()
+                if self._outcome is not None:
+                    raise self._outcome
+
+    @property
+    def has_failed(self) -> bool:
+        return self._outcome is not None
+
+    # the work
+
+    async def _keep_up(self) -> None:
+        while self._done < self._asked:
+            asked = self._asked
+            try:
+                while await self._work_once():
+                    pass
+                self._outcome = None
+                if self._refused:
+                    route, words = next(iter(self._refused.items()))
+                    self._outcome = FrrRefused(Change(route).line, words)
+            except (DaemonRefused, DaemonGone) as error:
+                self._outcome = error
+                self._present = None
+            except MalformedInput as error:
+                self._outcome = DaemonGone(str(error))
+                self._present = None
+            self._done = asked
+            self._progress.set()
+
+    async def _work_once(self) -> bool:
+        """Make one commit; False when there was nothing to do.
+
+        Raises: DaemonRefused; DaemonGone; MalformedInput.
+        """
+        shell = await self._connected()
+        if self._present is None or shell.breaks != self._breaks:
+            self._present = await self._read(shell)
+            self._breaks = shell.breaks
+        changes = self._difference(self._present)
+        if not changes:
+            return False
+        try:
+            refused = await self._commit(shell, changes)
+        except CommitRefused as error:
+            if len(changes) > 1:
+                self._limit = max(1, len(changes) // 4)  # to find the one that FRR does not like
+                return True
+            refused = {changes[0]: error.words}
+        self._limit = min(BATCH, 2 * self._limit)
+        for change in changes:
+            words = refused.get(change)
+            if words is None:
+                (self._present.discard if change.is_removal else self._present.add)(change.route)
+            elif change.is_removal and _NOT_THERE in words:
+                await self._remove_ghost(shell, change.route)
+                self._present.discard(change.route)
+            elif change.is_removal:
+                raise FrrRefused(change.line, words)
+            else:
+                self._refused[change.route] = words
+        return True
+
+    def _difference(self, present: set[HostRoute]) -> list[Change]:
+        wanted = self._wanted or {}
+        add = [
+            Change(route)
+            for route in reversed(wanted.values())
+            if route not in present and route not in self._refused and route.address not in self._taken
+        ][: self._limit]
+        moved = {change.route.address for change in add}
+        remove = [Change(route, is_removal=True) for route in present if wanted.get(route.address) != route]
+        # A route that moves to another link loses the old one in the same commit: both at once would share the traffic.
+        remove.sort(key=lambda change: change.route.address not in moved)
+        return [*add, *remove[: self._limit]]
+
+    async def _connected(self) -> Vtysh:
+        if self._shell is not None:
+            return self._shell
+        all_daemons = Vtysh(self._settings.command)
+        try:
+            running = answers.daemons(await all_daemons.ask("show daemons"))
+        finally:
+            await all_daemons.close()
+        self._daemon = "mgmtd" if "mgmtd" in running else "staticd"
+        if not running & {"mgmtd", "staticd"}:
+            raise FrrRefused("show daemons", "staticd is not running")
+        self._shell = Vtysh(self._settings.command, daemon=self._daemon)
+        return self._shell
+
+    async def _read(self, shell: Vtysh) -> set[HostRoute]:
+        """Our static routes by FRR's configuration; also notes what operators have."""
+        links = set(self._context.interfaces)
+        ours, others = set(), set()
+        for static in answers.statics(await shell.ask("show running-config", limit_s=LINE_LIMIT_S)):
+            address = static.prefix.network_address
+            if static.link not in links or not self._is_roaming(address):
+                continue
+            if static.tag == TAG:
+                ours.add(HostRoute(address, static.link))
+            else:
+                others.add(address)
+        self._taken = frozenset(others)
+        return ours
+
+    def _is_roaming(self, address: Address) -> bool:
+        return any(address.version == prefix.version and address in prefix for prefix in self._context.prefixes)
+
+    async def _commit(self, shell: Vtysh, changes: Sequence[Change]) -> Mapping[Change, str]:
+        """Type the changes as one commit; what FRR refused of them, with its words.
+
+        Raises: FrrRefused when FRR refuses all of it, because the configuration is locked, say; DaemonGone.
+        """
+        if not shell.is_kept_open:
+            return await self._commit_one_by_one(shell, changes)
+        opening, closing = _MARKS[self._daemon]
+        breaks = shell.breaks
+        try:
+            for line, answer in zip(opening, await shell.type_all(opening, limit_s=LINE_LIMIT_S), strict=True):
+                if words := refusal(answer):
+                    raise FrrRefused(line, words)
+            texts = await shell.type_all([*(change.line for change in changes), *closing], limit_s=LINE_LIMIT_S)
+        except FrrRefused:
+            await shell.type_all(("end",))
+            raise
+        for line, answer in zip(closing, texts[len(changes) :], strict=True):
+            if words := refusal(answer):
+                await shell.type_all(("end",))
+                raise CommitRefused(line, words)
+        refused = {change: words for change, text in zip(changes, texts, strict=False) if (words := refusal(text))}
+        if refused and shell.breaks != breaks:
+            # A daemon came back in the middle; this session's state is not the daemon's any more.
+            await self._disconnect()
+            raise DaemonGone(f"{self._daemon} was restarted in the middle of a change")
+        return refused
+
+    async def _commit_one_by_one(self, shell: Vtysh, changes: Sequence[Change]) -> Mapping[Change, str]:
+        refused = {}
+        for change in changes:
+            (text,) = await shell.type_all(("configure terminal", change.line, "end"))
+            if words := refusal(text):
+                refused[change] = words
+        return refused
+
+    async def _remove_ghost(self, shell: Vtysh, route: HostRoute) -> None:
+        """Remove what staticd has and the configuration has not: put it in, then take it out."""
+        if not any(self._is_ours(entry) and route.link in entry.links for entry in await self._table(route.address)):
+            return
+        await self._commit(shell, [Change(route)])
+        await self._commit(shell, [Change(route, is_removal=True)])
+
+    # what is told
+
+    def problems(self, routes: int) -> Iterator[Problem]:
+        """What keeps FRR from taking the routes."""
+        match self._outcome:
+            case FrrRefused() as error if "lock" in error.words:
+                text = f"{error} (somebody else is configuring FRR)"
+                yield Problem(text, "end the other configuration session, or wait; roamroute tries again", routes)
+            case FrrRefused() as error if "not running" in error.words:
+                yield Problem(str(error), "let FRR run staticd (and mgmtd, from FRR 9): /etc/frr/daemons", routes)
+            case FrrRefused() as error:
+                concerned = len(self._refused) or routes
+                yield Problem(str(error), 'see what vtysh says to this line, or use mode = "kernel"', concerned)
+            case DaemonGone() as error:
+                yield Problem(str(error), "systemctl status frr: is it busy, stopped, or restarting?", routes)
+            case _:
+                pass
+        if self._wanted is not None and (taken := self._taken & self._wanted.keys()):
+            text = f"a static route of yours for {min(map(str, taken))} is in the way of ours"
+            yield Problem(text, 'remove it (vtysh -c "show running-config")', len(taken))
+
+    async def close(self) -> None:
+        """End the work. What FRR has stays."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        shell, self._shell = self._shell, None
+        self._present = None
+        if shell is not None:
+            await shell.close()
+
+
+def _typeable(route: HostRoute) -> HostRoute:
+    if _LINK.fullmatch(route.link) is None or route.link in _RESERVED:
+        raise DaemonRefused(f'FRR cannot be told of an interface called "{route.link}"')
+    return route
