@@ -2,20 +2,28 @@
 
 The IGP (ospf6d, and ospfd for IPv4) carries the routers' own addresses. The host routes and the gateway's default
 routes are external routes in it (routing "ospf"), or routes of iBGP with a route reflector on top of it ("ibgp").
+FRR 8.4 and 10 take the same text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import attrs
 
+from roamroute.export import ExporterContext
 from roamroute.values import Address, Prefix
+from roamroute_frr.settings import DEFAULT_AS, Settings
 
 NAME = "roamroute"
 """Of our prefix lists; of our route maps with 4 or 6 behind it."""
-DEFAULT_AS = 65000
+MAIN_TABLE = 254
+"""FRR imports kernel routes of IPv6 from no other (FRRouting/frr #10396, #20067)."""
+CLIENTS = "roamroute-clients"
+EXAMPLE_LINK = "mesh0"
+EXAMPLE_REFLECTORS = (ip_address("2001:db8::1"), ip_address("192.0.2.1"))
+EXAMPLE_CLIENTS = (ip_network("2001:db8::/64"), ip_network("192.0.2.0/24"))
 
 
 @attrs.frozen
@@ -24,7 +32,8 @@ class Site:
 
     `hosts`: the roaming prefixes; empty on a router without clients. `source`: what is redistributed, "kernel" or
     "static". `reflectors`: the addresses of this router's route reflectors. `clients`: whom this router reflects for, a
-    prefix of full length each, or a range from which they may come. `hello_s`: None for FRR's own 10 s.
+    prefix of full length each, or a range from which they may come. `versions`: the address families that there are.
+    `hello_s`: None for OSPF's own 10 s.
     """
 
     routing: str
@@ -36,21 +45,76 @@ class Site:
     as_number: int = DEFAULT_AS
     reflectors: tuple[Address, ...] = ()
     clients: tuple[Prefix, ...] = ()
+    versions: tuple[int, ...] = (4, 6)
     hello_s: int | None = None
+
+
+def fragment(settings: Settings, context: ExporterContext) -> str:
+    """What the FRR of an access point needs; for the other routers of the mesh as comments."""
+    return "\n".join(_fragment_lines(settings, context)) + "\n"
+
+
+def site_of(settings: Settings, context: ExporterContext) -> Site:
+    """The access point that `settings` and `context` describe, with examples for what they do not say."""
+    versions = tuple(sorted({prefix.version for prefix in context.prefixes}))
+    return Site(
+        routing=settings.routing or "ospf",
+        mesh_links=settings.mesh or (EXAMPLE_LINK,),
+        hosts=context.prefixes,
+        source="static" if settings.injects else "kernel",
+        as_number=settings.as_number,
+        reflectors=settings.reflectors or tuple(each for each in EXAMPLE_REFLECTORS if each.version in versions),
+        versions=versions,
+    )
+
+
+def _fragment_lines(settings: Settings, context: ExporterContext) -> Iterator[str]:
+    site = site_of(settings, context)
+    daemons = [name for version, name in ((4, "ospfd"), (6, "ospf6d")) if version in site.versions]
+    if site.routing == "ibgp":
+        daemons.append("bgpd")
+    yield f"! Made by `roamroute config frr` for FRR 8.4 and 10: routing {site.routing}, mode {settings.mode}."
+    yield f"! /etc/frr/daemons: {' '.join(f'{daemon}=yes' for daemon in daemons)}; then: systemctl restart frr"
+    yield "! Check and load this file: vtysh -C -f FILE && vtysh -f FILE && vtysh -c 'write memory'"
+    if not settings.routing:
+        yield '! With exporters.frr.routing = "ibgp" this is printed for iBGP instead.'
+    if not settings.mesh:
+        yield f"! {EXAMPLE_LINK} stands for your mesh interfaces: set exporters.frr.mesh."
+    if site.routing == "ibgp" and not settings.reflectors:
+        examples = " and ".join(str(reflector) for reflector in site.reflectors)
+        yield f"! {examples}: in place of your route reflectors: set exporters.frr.reflectors."
+    if 4 not in site.versions:
+        yield "! A router without any IPv4 address needs `ospf6 router-id N.N.N.N` (and `bgp router-id`), its own number."
+    if context.kernel.table != MAIN_TABLE and not settings.injects:
+        yield f"! This cannot work: FRR reads table {MAIN_TABLE} only, and kernel.table is {context.kernel.table}."
+    yield from lines(site)
+    yield "!"
+    yield "! On every other router of the mesh:"
+    yield from _comment(lines(attrs.evolve(site, hosts=())))
+    if site.routing == "ibgp":
+        yield "!"
+        yield "! On the route reflector (the ranges are those of the routers' own addresses):"
+        clients = tuple(each for each in EXAMPLE_CLIENTS if each.version in site.versions)
+        yield from _comment(lines(attrs.evolve(site, hosts=(), reflectors=(), clients=clients)))
+
+
+def _comment(text: Iterator[str]) -> Iterator[str]:
+    return (f"!   {line}" for line in text if line.strip() != "!")
 
 
 def lines(site: Site) -> Iterator[str]:
     """The whole configuration of one router."""
-    yield "frr defaults traditional"
-    yield from host_filters(site.hosts)
-    yield from _ospf(site)
-    yield from _ospf6(site)
+    yield from _host_filters(site.hosts)
+    if 4 in site.versions:
+        yield from _ospf(site)
+    if 6 in site.versions:
+        yield from _ospf6(site)
     yield from _links(site)
     if site.routing == "ibgp":
         yield from _bgp(site)
 
 
-def host_filters(hosts: tuple[Prefix, ...]) -> Iterator[str]:
+def _host_filters(hosts: tuple[Prefix, ...]) -> Iterator[str]:
     """The route maps that let host routes of the roaming prefixes through, and nothing else."""
     for version, word in ((4, "ip"), (6, "ipv6")):
         prefixes = [prefix for prefix in hosts if prefix.version == version]
@@ -64,12 +128,41 @@ def host_filters(hosts: tuple[Prefix, ...]) -> Iterator[str]:
         yield "exit"
 
 
+def _ospf(site: Site) -> Iterator[str]:
+    yield "!"
+    yield "router ospf"
+    if site.router_id is not None:
+        yield f" ospf router-id {site.router_id}"
+    if site.routing == "ospf":
+        if site.originates_default:
+            yield " default-information originate"
+        yield from _redistribute(site, 4)
+        yield " timers throttle lsa all 0"
+        yield " timers lsa min-arrival 0"
+    yield "exit"
+
+
+def _ospf6(site: Site) -> Iterator[str]:
+    """Without `min-arrival 0` a withdrawal within 1 s of the announcement is dropped, and sent again after 5 s."""
+    yield "!"
+    yield "router ospf6"
+    if site.router_id is not None:
+        yield f" ospf6 router-id {site.router_id}"
+    if site.routing == "ospf":
+        if site.originates_default:
+            yield " default-information originate"
+        yield from _redistribute(site, 6)
+        yield " timers lsa min-arrival 0"
+    yield "exit"
+
+
 def _links(site: Site) -> Iterator[str]:
-    """Timers before the area: an interface that has its area begins to wait by the timer that it has."""
+    """The area comes last: an interface that gets it begins at once, with the timers that it has."""
+    protocols = [word for version, word in ((4, "ip ospf"), (6, "ipv6 ospf6")) if version in site.versions]
     for link in ("lo", *site.mesh_links):
         yield "!"
         yield f"interface {link}"
-        for protocol in ("ip ospf", "ipv6 ospf6"):
+        for protocol in protocols:
             if link == "lo":
                 yield f" {protocol} passive"
             else:
@@ -81,50 +174,38 @@ def _links(site: Site) -> Iterator[str]:
         yield "exit"
 
 
-def _ospf(site: Site) -> Iterator[str]:
-    yield "!"
-    yield "router ospf"
-    if site.router_id is not None:
-        yield f" ospf router-id {site.router_id}"
-    if site.originates_default and site.routing == "ospf":
-        yield " default-information originate"
-    if site.routing == "ospf":
-        yield from _redistribute(site, 4)
-    yield "exit"
-
-
-def _ospf6(site: Site) -> Iterator[str]:
-    yield "!"
-    yield "router ospf6"
-    if site.router_id is not None:
-        yield f" ospf6 router-id {site.router_id}"
-    if site.originates_default and site.routing == "ospf":
-        yield " default-information originate"
-    if site.routing == "ospf":
-        yield from _redistribute(site, 6)
-    yield "exit"
-
-
 def _bgp(site: Site) -> Iterator[str]:
+    """A session for each address family; the connection is tried every 5 s, not every 120 s."""
+    ranges = [client for client in site.clients if client.prefixlen < client.max_prefixlen]
+    peers = [client.network_address for client in site.clients if client not in ranges]
+    groups = {version: f"{CLIENTS}{version}" for version in sorted({client.version for client in ranges})}
     yield "!"
     yield f"router bgp {site.as_number}"
     if site.router_id is not None:
         yield f" bgp router-id {site.router_id}"
     yield " no bgp default ipv4-unicast"
-    for neighbour in (*site.reflectors, *_single(site.clients)):
+    for group in groups.values():
+        yield f" neighbor {group} peer-group"
+    for neighbour in (*site.reflectors, *peers, *groups.values()):
         yield f" neighbor {neighbour} remote-as internal"
         yield f" neighbor {neighbour} update-source lo"
         yield f" neighbor {neighbour} timers connect 5"
-    for version, word in ((4, "ipv4"), (6, "ipv6")):
+    if ranges:
+        yield " bgp listen limit 5000"
+    for client in ranges:
+        yield f" bgp listen range {client} peer-group {groups[client.version]}"
+    for version in site.versions:
         yield " !"
-        yield f" address-family {word} unicast"
+        yield f" address-family ipv{version} unicast"
         for reflector in site.reflectors:
             if reflector.version == version:
                 yield f"  neighbor {reflector} activate"
-        for client in _single(site.clients):
-            if client.version == version:
-                yield f"  neighbor {client} activate"
-                yield f"  neighbor {client} route-reflector-client"
+        reflected: list[Address | str] = [peer for peer in peers if peer.version == version]
+        if version in groups:
+            reflected.append(groups[version])
+        for each in reflected:
+            yield f"  neighbor {each} activate"
+            yield f"  neighbor {each} route-reflector-client"
         if site.originates_default:
             yield f"  network {'0.0.0.0/0' if version == 4 else '::/0'}"
         for line in _redistribute(site, version):
@@ -136,7 +217,3 @@ def _bgp(site: Site) -> Iterator[str]:
 def _redistribute(site: Site, version: int) -> Iterator[str]:
     if any(prefix.version == version for prefix in site.hosts):
         yield f" redistribute {site.source} route-map {NAME}{version}"
-
-
-def _single(clients: tuple[Prefix, ...]) -> list[Address]:
-    return [client.network_address for client in clients if client.prefixlen == client.max_prefixlen]

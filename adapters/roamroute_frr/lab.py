@@ -25,6 +25,8 @@ from roamroute_frr.config import Site, lines
 DEFAULT_FOLDER = "/usr/lib/frr"
 USER = ("-u", "root", "-g", "frrvty")
 """FRR gives up the right to write into other users' folders, and the lab's are root's."""
+NETLINK_BUFFER = ("-s", "90000000")
+"""As Debian starts zebra, which ends itself when a burst of routes overruns the buffer."""
 PREPARE = """\
 mkdir -p /run/frr
 mount --bind "$1" /run/frr
@@ -62,7 +64,9 @@ class FrrLab:
         etc.mkdir(exist_ok=True)
         (directory / "var/lib").mkdir(parents=True, exist_ok=True)
         (etc / "vtysh.conf").write_text("", encoding="utf-8")
-        (etc / "frr.conf").write_text("\n".join(lines(self._site(router, mode))) + "\n", encoding="utf-8")
+        (etc / "frr.conf").write_text(
+            "frr defaults traditional\n" + "\n".join(lines(self._site(router, mode))) + "\n", encoding="utf-8"
+        )
         vtysh = (_vtysh(folder), "--vty_socket", str(directory), "--config_dir", str(etc))
         commands = [_in_private_folder(directory, [str(folder / name), *_arguments(name)]) for name in names]
         commands.append(("sh", "-c", f'cd "$1" && shift && {LOAD}', "sh", str(directory), *vtysh, "-b"))
@@ -102,7 +106,7 @@ def _in_private_folder(directory: Path, command: Sequence[str]) -> tuple[str, ..
 
 def _arguments(name: str) -> tuple[str, ...]:
     """No TCP port for a terminal; what it has to say goes to its standard output."""
-    return (*USER, "-P", "0", "--log", "stdout")
+    return (*USER, "-P", "0", "--log", "stdout", *(NETLINK_BUFFER if name == "zebra" else ()))
 
 
 def _folder(options: Mapping[str, str]) -> Path:
