@@ -48,14 +48,13 @@ def scheduler_by_mesh(config: pytest.Config, log: object) -> LoadScopeScheduling
 class Machine:
     """The whole machine, which a test in namespaces shares with others and a test marked `alone` has to itself.
 
-    Two files of the tests serve as locks, whose lock the kernel takes back however a process ends: in the room are
-    either any number that share it, or one alone; who wants to enter waits in the queue, so that nobody waits for ever
-    while others come and go.
+    Two files serve as locks, which the kernel takes back however a process ends. In the room are either any number that
+    share it, or one alone; who wants to enter waits in the queue, so that one is not kept out by others for ever.
     """
 
-    def __init__(self) -> None:
-        self._queue = os.open(TESTS / "conftest.py", os.O_RDONLY)
-        self._room = os.open(TESTS / "workers.py", os.O_RDONLY)
+    def __init__(self, queue: Path = TESTS / "conftest.py", room: Path = TESTS / "workers.py") -> None:
+        self._queue = os.open(queue, os.O_RDONLY)
+        self._room = os.open(room, os.O_RDONLY)
         self._is_held: Literal["", "shared", "alone"] = ""
 
     def enter(self, item: pytest.Item) -> None:
