@@ -63,6 +63,7 @@ async def serve(daemon: Daemon, path: Path) -> None:
         raise MachineUnfit(f"cannot listen on {path}: {error.strerror} (see [control] socket)") from None
     finally:
         os.umask(old_mask)
+    daemon.control_opened()
     try:
         await asyncio.Event().wait()
     finally:

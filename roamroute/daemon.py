@@ -69,6 +69,7 @@ class Daemon:
         self.started_at: Instant = time.monotonic()
         self.counters: Counter[str] = Counter()
         self.is_synced = False
+        self._is_open = False
         roaming = config.roaming
         peers = config.peers
         self.engine = Engine(
@@ -223,7 +224,16 @@ class Daemon:
         self._must_publish_all = True
         self._publish_wanted.set()
         log("info", f"in sync: routes={len(self.engine.wanted)} hosts={len(self.engine.hosts)}")
-        _notify_systemd("READY=1")
+        self._tell_when_ready()
+
+    def control_opened(self) -> None:
+        """The control socket takes connections from now on."""
+        self._is_open = True
+        self._tell_when_ready()
+
+    def _tell_when_ready(self) -> None:
+        if self.is_synced and self._is_open:
+            _notify_systemd("READY=1")
 
     @property
     def installed(self) -> Collection[Address] | None:
