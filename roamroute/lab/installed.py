@@ -62,7 +62,7 @@ def installed_routings() -> Offers:
     for exporter in exporter_names():
         try:
             spec = find_exporter(exporter)
-        except (ConfigError, ImportError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything while it is imported
             broken[exporter] = str(error)
         else:
             routings += [InstalledRouting(name, spec, lab) for name, lab in spec.lab.items()]

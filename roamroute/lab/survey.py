@@ -108,7 +108,7 @@ class Survey:
             caption_justify="left",
         )
         for column in TEXT_COLUMNS:
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for column in NUMBER_COLUMNS:
             table.add_column(column, justify="right")
         for row in self.rows:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from integration import third_party_lab
 
 from roamroute.lab.laboratory import PROGRAMS
 from roamroute.lab.namespaces import NETNS_DIRECTORY, SANDBOX_DIRECTORY
@@ -60,7 +62,8 @@ def test_ctrl_c_ends_it_cleanly_in_the_middle() -> None:
 def test_an_unknown_routing_daemon_is_a_wrong_option() -> None:
     done = subprocess.run([*LAB[:-1], "nonsense"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
-    assert '"nonsense"' in done.stderr
+    assert 'no installed exporter offers "nonsense"; known here: ' in done.stderr
+    assert '"babeld"' in done.stderr
 
 
 def test_a_missing_routing_daemon_is_said_in_one_line() -> None:
@@ -69,3 +72,24 @@ def test_a_missing_routing_daemon_is_said_in_one_line() -> None:
     assert done.returncode == 1
     assert "/nowhere/babeld" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_several_routings_a_third_partys_among_them_are_compared_and_one_that_fails_is_said(tmp_path: Path) -> None:
+    third_party_lab.install(tmp_path)
+    folders = [str(tmp_path), str(Path(third_party_lab.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    found, logs = tmp_path / "found.json", tmp_path / "logs"
+    command = [*LAB, "--routing", "babeld,command=/nowhere/babeld", "--routing", "rumours", "--roams", "2"]
+    command += ["--silent", "--hello-interval", "0.5", "--json", str(found), "--keep-logs", str(logs)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    rows = json.loads(found.read_text())["routings"]
+    assert [row["routing"] for row in rows] == ["babeld", "babeld", "rumours"]
+    assert [row["is_well"] for row in rows] == [True, False, True]
+    assert [row["daemon"] is None for row in rows] == [False, True, False]
+    assert "/nowhere/babeld" in rows[1]["error"]
+    assert [len(row["report"]["roams"]) for row in (rows[0], rows[2])] == [2, 2]
+    assert done.stdout.count("not measured") == 1
+    assert "rumours 1.0" in done.stdout
+    assert "babeld,hello-interval=0.5,command=/nowhere/babeld: /nowhere/babeld is not" in done.stdout
+    assert sorted(path.name for path in logs.iterdir()) == ["1-babeld", "3-rumours"]

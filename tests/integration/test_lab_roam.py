@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 import pytest
+from integration.third_party_lab import SPEC
 
-from roamroute.export import ExporterSpec, LabDaemon, LabRouter
 from roamroute.lab import addresses, laboratory, run_lab
 from roamroute.lab.installed import InstalledRouting
 from roamroute.lab.laboratory import PROGRAMS
@@ -194,49 +194,7 @@ def test_the_prober_keeps_its_rhythm_and_stamps_arrivals_with_the_kernels_clock(
     assert abs(intervals[len(intervals) // 2] - 0.01) < 0.002
 
 
-NUMBERS = {"ap1": 1, "ap2": 2, "ap3": 3, "r1": 101, "r2": 102, "gw": 200}
-NEXT_HOPS = {
-    "gw": {"ap1": "r1", "ap2": "r1", "ap3": "r2", "r1": "r1", "r2": "r2"},
-    "r1": {"ap1": "ap1", "ap2": "ap2", "ap3": "gw", "gw": "gw", "r2": "gw"},
-    "r2": {"ap1": "gw", "ap2": "gw", "ap3": "ap3", "gw": "gw", "r1": "gw"},
-}
-
-
-class StaticRouting:
-    """A routing "daemon" that is `ip -batch`: static routes for the mesh of three access points."""
-
-    def version(self, options: Mapping[str, str]) -> str:
-        return "static"
-
-    def prepare(self, router: LabRouter) -> LabDaemon:
-        up = router.mesh_links[0]  # an access point's only link leads to its router
-        hops = NEXT_HOPS.get(router.name) or {name: up for name in NUMBERS if name != router.name}
-        lines = [f"route add fd44:0:0:a::{NUMBERS[name]} via {_via(link)}" for name, link in hops.items()]
-        if router.role != "gateway":
-            up = hops["gw"]
-            lines += [
-                f"route add default via {_via(up)}",
-                f"route add default via 10.44.200.{NUMBERS[up]} dev {up} onlink",
-            ]
-        batch = router.directory / "routes"
-        batch.write_text("\n".join(lines) + "\n")
-        return LabDaemon((("ip", "-batch", str(batch)),))
-
-
-def _via(link: str) -> str:
-    return f"fe80::a:{NUMBERS[link]} dev {link}"
-
-
-def _no_settings(settings: Mapping[str, Any]) -> None:
-    return None
-
-
-def _no_exporter(settings: Any, context: Any) -> Any:
-    raise NotImplementedError
-
-
-STATIC = ExporterSpec("static", parse=_no_settings, create=_no_exporter, lab={"static": StaticRouting()})
-INSTALLED = InstalledRouting("static", STATIC, STATIC.lab["static"])
+INSTALLED = InstalledRouting("rumours", SPEC, SPEC.lab["rumours"])
 
 
 def test_with_routes_by_hand_every_roam_comes_back_at_once_and_the_download_is_right(

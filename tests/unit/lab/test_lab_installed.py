@@ -13,7 +13,7 @@ from roamroute.lab.installed import find_routing
 def exporters(monkeypatch: pytest.MonkeyPatch) -> None:
     install(
         monkeypatch,
-        broken=ImportError("no module named xyz"),
+        broken=SyntaxError("no module named xyz"),
         kernel=spec("kernel"),
         one=spec("one", "one-way"),
         two=spec("two", "two-a", "two-b"),
