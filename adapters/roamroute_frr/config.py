@@ -84,7 +84,7 @@ def _fragment_lines(settings: Settings, context: ExporterContext) -> Iterator[st
         examples = " and ".join(str(reflector) for reflector in site.reflectors)
         yield f"! {examples}: in place of your route reflectors: set exporters.frr.reflectors."
     if 4 not in site.versions:
-        yield "! A router without any IPv4 address needs `ospf6 router-id N.N.N.N` (and `bgp router-id`), its own number."
+        yield "! A router without any IPv4 address needs its own number: `ospf6 router-id N.N.N.N`, `bgp router-id`."
     if context.kernel.table != MAIN_TABLE and not settings.injects:
         yield f"! This cannot work: FRR reads table {MAIN_TABLE} only, and kernel.table is {context.kernel.table}."
     yield from lines(site)

@@ -64,9 +64,8 @@ class FrrLab:
         etc.mkdir(exist_ok=True)
         (directory / "var/lib").mkdir(parents=True, exist_ok=True)
         (etc / "vtysh.conf").write_text("", encoding="utf-8")
-        (etc / "frr.conf").write_text(
-            "frr defaults traditional\n" + "\n".join(lines(self._site(router, mode))) + "\n", encoding="utf-8"
-        )
+        text = "\n".join(["frr defaults traditional", *lines(self._site(router, mode))])
+        (etc / "frr.conf").write_text(text + "\n", encoding="utf-8")
         vtysh = (_vtysh(folder), "--vty_socket", str(directory), "--config_dir", str(etc))
         commands = [_in_private_folder(directory, [str(folder / name), *_arguments(name)]) for name in names]
         commands.append(("sh", "-c", f'cd "$1" && shift && {LOAD}', "sh", str(directory), *vtysh, "-b"))
