@@ -35,10 +35,15 @@ class Status:
         return f"BIRD {self.version}"
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version as numbers that can be compared: (2, 0, 12); empty where there are none."""
+        match = re.match(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}", self.version)
+        return tuple(map(int, match[0].split("."))) if match else ()
+
+    @property
     def generation(self) -> int:
         """2 or 3: the first number of the version; 0 where there is none."""
-        match = re.match(r"[0-9]{1,4}", self.version)
-        return int(match[0]) if match else 0
+        return self.numbers[0] if self.numbers else 0
 
 
 @attrs.frozen

@@ -7,8 +7,9 @@ the background, all are asked for at once. docs/bird-facts.md has what the quest
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
 import attrs
 
@@ -17,7 +18,7 @@ from roamroute.values import Address
 from roamroute_bird.answers import Protocol, Status
 from roamroute_bird.client import Client
 from roamroute_bird.hostsfile import STATIC_PROTOCOLS
-from roamroute_bird.protocol import BirdRefused
+from roamroute_bird.protocol import BirdRefused, quoted
 from roamroute_bird.routes import Route, all_for, exported_for, exported_in, routes_of
 from roamroute_bird.settings import Settings
 
@@ -44,15 +45,30 @@ class Standing:
     foreign: str | None = None
     """A route for the address that a routing protocol has brought, for people."""
 
+    @property
+    def is_exported(self) -> bool:
+        return self.obstacle is None
+
+    @property
+    def is_absent(self) -> bool:
+        return self.obstacle is Obstacle.ABSENT
+
 
 class Confirmation:
     """Asks one BIRD. `status` and `protocols` are those of the last `learn`."""
 
-    def __init__(self, settings: Settings, context: ExporterContext, client: Client) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        context: ExporterContext,
+        configured_by_us: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`configured_by_us`: the time of our own last reconfiguration, as BIRD writes it."""
         self._settings = settings
         self._interfaces = frozenset(context.interfaces)
         self._prefixes = context.prefixes
-        self._client = client
+        self._client = Client(settings)
+        self._configured_by_us = configured_by_us
         self.status = Status("", "", "", "", "")
         self.protocols: tuple[Protocol, ...] = ()
         self._names: frozenset[str] = frozenset()
@@ -66,14 +82,14 @@ class Confirmation:
         self.status = await self._client.status()
         await self._learn_protocols()
 
-    async def look(self, configured_by_us: str | None = None) -> bool:
+    async def look(self) -> bool:
         """Learn again if anything has changed but for our own reconfiguration; True when it has.
 
-        `configured_by_us`: its time as BIRD writes it. Raises as `Client.ask`.
+        Raises as `Client.ask`.
         """
         known, self.status = self.status, await self._client.status()
         outline = _outline(await self._client.protocols(with_channels=False))
-        is_known = self.status.configured in (known.configured, configured_by_us)
+        is_known = self.status.configured in (known.configured, self._configured_by_us())
         if is_known and self.status.booted == known.booted and outline == self._outline:
             return False
         await self._learn_protocols()
@@ -138,11 +154,11 @@ class Confirmation:
             return False  # the protocol has gone down or away since we learnt of it; `look` will see that
         return any(self._is_ours(route) for route in routes_of(reply))
 
-    async def all_exported(self, held: Sequence[Address]) -> set[Address]:
-        """Those of the held addresses that are exported. Raises as `Client.ask`."""
+    async def all_exported(self, addresses: Collection[Address]) -> set[Address]:
+        """Those of these addresses that are exported. Raises as `Client.ask`."""
         exported: set[Address] = set()
         for version in {prefix.version for prefix in self._prefixes}:
-            ours = {address for address in held if address.version == version}
+            ours = {address for address in addresses if address.version == version}
             exported |= await self._exported_among(ours, self.carriers(version), version)
         return exported
 
@@ -171,19 +187,24 @@ class Confirmation:
                 if self._is_ours(route) and route.prefix.prefixlen == route.prefix.max_prefixlen:
                     yield route.prefix.network_address
 
-    async def rescan(self) -> None:
+    async def remind(self) -> None:
         """Let BIRD read the kernel's routes now: it has lost notifications, as after thousands at once.
 
         Raises as `Client.ask`.
         """
         command = "reload in" if self.status.generation == 2 else "reload filters in"
         for name in self.kernel_protocols:
-            await self._client.ask(f"{command} '{name}'")
+            with contextlib.suppress(BirdRefused):  # a read-only access; BIRD's own scan comes, but later
+                await self._client.ask(f"{command} {quoted(name)}")
 
     def missing_static_protocols(self, versions: Iterable[int]) -> tuple[str, ...]:
         """Those of our static protocols that BIRD does not have."""
         have = {protocol.name for protocol in self.protocols}
         return tuple(STATIC_PROTOCOLS[version] for version in versions if STATIC_PROTOCOLS[version] not in have)
+
+    async def close(self) -> None:
+        """A question opens a new connection."""
+        await self._client.close()
 
     def _is_ours(self, route: Route) -> bool:
         return route.protocol in self._names and any(hop.interface in self._interfaces for hop in route.hops)

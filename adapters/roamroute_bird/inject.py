@@ -70,10 +70,12 @@ class Injector:
             self._lines = lines
             self.again()
 
-    def again(self) -> None:
-        """Let BIRD read the file once more."""
+    def again(self, *, is_forgetful: bool = False) -> None:
+        """Let BIRD read the file once more; `is_forgetful`: it may be another BIRD, which has read what is there."""
         if self._lines is None:
             return
+        if is_forgetful:
+            self._in_force = None
         self._asked += 1
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._keep_up())
@@ -91,11 +93,6 @@ class Injector:
                     await self._progress.wait()
                 if self._outcome is not None:
                     raise self._outcome
-
-    @property
-    def is_settled(self) -> bool:
-        """Has BIRD taken everything that is wanted?"""
-        return self._done == self._asked and self._outcome is None
 
     @property
     def has_failed(self) -> bool:

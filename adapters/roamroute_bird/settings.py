@@ -40,9 +40,9 @@ class Settings:
         return self.mode == "inject"
 
     @property
-    def place(self) -> str:
-        """Where BIRD is, as people write it."""
-        return " ".join(self.command) if self.command else self.socket
+    def birdc(self) -> str:
+        """How a person reaches the same BIRD."""
+        return " ".join(self.command) if self.command else f"birdc -s {self.socket}"
 
 
 def _absolute(value: Any) -> str:

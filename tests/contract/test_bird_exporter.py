@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -187,7 +187,7 @@ class _WithTheRealBird:
         with inside(pair.here.namespace):
             yield
 
-    def follow_fib(self, changed: Callable[[FibChange], None]) -> Awaitable[None]:
+    def follow_fib(self, changed: Callable[[FibChange], None]) -> Coroutine[Any, Any, None]:
         links = ("wlan0", "wlan1")
         return ForeignRoutes(PREFIXES, KernelNumbers(), changed, lambda *_line: None, interfaces=links).run()
 
@@ -243,6 +243,9 @@ class TestWithTheRealBirdInjecting(
             here.configuration.write_text(here.text + "protocol nonsense { }\n")
             return f"{here.configuration}:{here.text.count(chr(10)) + 1}:10 syntax error"
 
+        def relent() -> None:
+            here.configuration.write_text(here.text)
+
         def seen() -> dict[Address, HostRoute]:
             routes = installed(here.namespace, "bird")
             return {address: route for address, route in routes.items() if route.link.startswith("wlan")}
@@ -255,7 +258,7 @@ class TestWithTheRealBirdInjecting(
             follow_fib=self.follow_fib,
             restart=here.restart,
             refuse=refuse,
-            relent=lambda: here.configuration.write_text(here.text) and None,
+            relent=relent,
             stall=lambda: here.signal(signal.SIGSTOP),
             go_on=lambda: here.signal(signal.SIGCONT),
             announce_elsewhere=self.announce_elsewhere,

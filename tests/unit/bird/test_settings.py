@@ -14,13 +14,13 @@ def test_nothing_has_to_be_said() -> None:
     settings = parse({})
     assert settings == Settings(DEFAULT_SOCKET, (), "kernel", DEFAULT_INCLUDE, "", ())
     assert not settings.injects
-    assert settings.place == DEFAULT_SOCKET
+    assert settings.birdc == f"birdc -s {DEFAULT_SOCKET}"
 
 
 def test_a_command_takes_the_place_of_the_socket() -> None:
     settings = parse({"command": ["sudo", "birdc"], "mode": "inject", "routing": "ospf", "protocols": ["ospf6"]})
     assert settings.command == ("sudo", "birdc")
-    assert settings.place == "sudo birdc"
+    assert settings.birdc == "sudo birdc"
     assert settings.injects
     assert settings.protocols == ("ospf6",)
 
