@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from ipaddress import ip_address
 
 from roamroute.adapter.agenda import FIRST_PAUSE_S, LAST_PAUSE_S, Agenda
@@ -18,10 +19,10 @@ def test_a_new_route_is_asked_for_at_once_and_again_after_pauses_that_double() -
         assert agenda.due(due) == [A]
         asked.append(due)
         agenda.answered(A, due, is_exported=False)
-    pauses = [round(later - sooner, 3) for sooner, later in zip(asked, asked[1:], strict=False)]
+    pauses = [round(later - sooner, 3) for sooner, later in itertools.pairwise(asked)]
     assert asked[0] == 100.0
     assert pauses == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 8.0]
-    assert (FIRST_PAUSE_S, LAST_PAUSE_S) == (pauses[0], pauses[-1])
+    assert (pauses[0], pauses[-1]) == (FIRST_PAUSE_S, LAST_PAUSE_S)
 
 
 def test_what_is_exported_is_not_asked_for_any_more() -> None:
