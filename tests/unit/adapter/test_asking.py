@@ -317,7 +317,7 @@ def test_an_injection_is_told_and_its_failure_is_the_publication_s() -> None:
         delta = Delta(announced=routes(B))
         await scene.exporter.publish(delta)
         scene.fib(FibChange(installed=frozenset({A, B})))
-        assert scene.exporter.report().installed == {A, B}
+        assert scene.exporter.report().installed == frozenset({A, B})
         injection.error = DaemonRefused("syntax error")
         with pytest.raises(DaemonRefused):
             await scene.exporter.publish(Delta(withdrawn=routes(B)))
