@@ -8,13 +8,15 @@ LSAs one after the other and never uses a number twice, so a new route's LSA is 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, ip_network
 
 import attrs
 
 from roamroute.export import ExporterContext
-from roamroute.values import Address
+from roamroute.values import Address, Instant, Seconds
 from roamroute_frr import answers
 from roamroute_frr.answers import RibEntry
 from roamroute_frr.settings import Settings
@@ -34,6 +36,10 @@ _LOCAL = frozenset({"kernel", "static", "connected", "local", "table", "table-di
 _NUMBERS_AHEAD = 64
 _NUMBERS_MISSED = 4
 """So many link state IDs without an LSA end the search: those of routes that came and went in between."""
+
+TABLE_SHARE = 20
+"""ospf6d's whole table is followed by so many times its duration without another."""
+TABLE_PAUSE_S: Seconds = 0.1
 
 
 class Obstacle(enum.Enum):
@@ -65,7 +71,14 @@ class Standing:
 class Confirmation:
     """Asks FRR by a vtysh, and remembers what makes the next question cheap."""
 
-    def __init__(self, settings: Settings, context: ExporterContext, shell: Vtysh) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        context: ExporterContext,
+        shell: Vtysh,
+        *,
+        clock: Callable[[], Instant] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._interfaces = frozenset(context.interfaces)
         self._versions = sorted({prefix.version for prefix in context.prefixes})
@@ -76,6 +89,9 @@ class Confirmation:
         self._numbers: dict[Address, int] = {}
         """Of our routes' LSAs in ospf6d: their link state IDs."""
         self._next_number = 1
+        self._clock = clock
+        self._next_number_at: Instant = -math.inf
+        """Before that ospf6d's whole table is not asked for."""
         self.version = ""
 
     @property
@@ -191,6 +207,7 @@ class Confirmation:
         match name:
             case "ospf6":
                 is_announced = await self._is_announced_by_ospf6(address)
+                is_announced = is_announced or await self._is_among_all_of_ospf6(address)
             case "ospf":
                 line = f"show ip ospf database external {address} self-originate json"
                 is_announced = ip_network(address) in answers.external4(await self._shell.json(line))
@@ -223,6 +240,12 @@ class Confirmation:
             if found == address:
                 return True
         return False
+
+    async def _is_among_all_of_ospf6(self, address: Address) -> bool:
+        """By the whole table, which is what is left when numbers were given out that we did not see; not too often."""
+        if self._clock() < self._next_number_at:
+            return False
+        return address in await self.number()
 
     async def _announced_as(self, number: int) -> Address | None:
         identifier = IPv4Address(number)

@@ -23,6 +23,8 @@ PROMPT = r"(?P<name>[^\s#>(]+)(?:\([^()\s]*\))?[#>] "
 LIMIT_S: Seconds = 5.0
 """For an answer. A table of 5,000 routes takes 0.43 s (8.4.4)."""
 START_LIMIT_S: Seconds = 10.0
+WITHOUT_TERMINAL_S: Seconds = 2.0
+"""For the attempt to do without a terminal: a vtysh that hangs does so in either way."""
 LARGEST_BYTES = 32 << 20
 _WARNING = re.compile(r"(?:vtysh: error reading from \w+:[^\n]*?\(\d+\))?Warning: (?:connecting|closing) [^\n]*\n?")
 _ABSENT = re.compile(r"\w+ is not running")
@@ -110,7 +112,7 @@ class Vtysh:
 
     async def _answers_without_a_terminal(self) -> bool:
         try:
-            await run(self._command, ("show version",), LIMIT_S)
+            await run(self._command, ("show version",), WITHOUT_TERMINAL_S)
         except DaemonGone:
             return False
         return True
