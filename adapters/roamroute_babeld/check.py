@@ -70,7 +70,8 @@ def _version(session: Session) -> Iterator[Finding]:
         text = f"{program} {quirks.text}; roamroute parks withdrawn host routes instead (other routes of yours suffer)"
         yield Finding("warning", "babeld", text, "see docs/babeld-facts.md")
     elif version >= Version(_NEWEST_READ.major, _NEWEST_READ.minor + 1):
-        yield Finding("warning", "babeld", f"{program} is newer than what roamroute was tried with", "")
+        text = f"{program} is newer than what roamroute was tried with"
+        yield Finding("warning", "babeld", text, "roam once, and see what `roamroute status` says is exported")
     else:
         yield Finding("ok", "babeld", program)
 
