@@ -1,7 +1,8 @@
 """roamroute's adapter for BIRD, over its control socket or a birdc; BIRD itself stays as it is.
 
-`protocol` is sans-IO, `answers` what BIRD says as values, `connection` the socket, `birdc` the command line;
-`inject` is the file of static routes. docs/bird-facts.md has the measurements.
+`protocol` is sans-IO, `answers` and `routes` what BIRD says as values; `connection` is the socket, `birdc` the command
+line, `client` asks by either; `inject` is the file of static routes, `poke` wakes old versions up.
+docs/bird-facts.md has the measurements.
 """
 
 from __future__ import annotations
