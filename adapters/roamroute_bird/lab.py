@@ -1,25 +1,24 @@
 """BIRD in the lab: how its files look and how it is started on a router.
 
 Options: `command` (the program, default bird), `mode` ("kernel" or "inject"), `hello-interval` and `update-interval`
-(seconds; default BIRD's own), `tick` (OSPF, whole seconds).
+(seconds; default BIRD's own), `link-type` (Babel, default wireless), `tick` (OSPF, whole seconds), `scan-time` (s).
 """
 
 from __future__ import annotations
 
-import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv6Network, ip_network
+from ipaddress import IPv6Network
 from pathlib import Path
 
 import attrs
 
 from roamroute.errors import MachineUnfit
-from roamroute.export import LabDaemon, LabRouter
-from roamroute_bird import blocks
-from roamroute_bird.blocks import Site
+from roamroute.export import ExporterContext, LabDaemon, LabRouter
+from roamroute_bird import blocks, config
+from roamroute_bird.blocks import Conditions, Site
+from roamroute_bird.settings import Settings
+from roamroute_bird.version import Version, installed_version, program_with_path
 
 
 @attrs.frozen
@@ -33,100 +32,101 @@ class BirdLab:
         version = installed_version(command)
         if version is None:
             raise MachineUnfit(f"{' '.join(command)} is not BIRD, or is not installed: apt-get install bird2")
-        return f"BIRD {version}"
+        return f"BIRD {version.text}"
 
     def prepare(self, router: LabRouter) -> LabDaemon:
         mode = router.options.get("mode", "kernel")
+        command = _command(router.options)
         socket, include = router.directory / "bird.ctl", router.directory / "hosts.conf"
+        settings = Settings(socket=str(socket), mode=mode, include=str(include), routing=self.routing)
         configuration = router.directory / "bird.conf"
         socket.unlink(missing_ok=True)
         include.touch()
-        lines = self._lines(router, mode, include)
+        lines = self._lines(router, settings, installed_version(command))
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        daemon = (*_command(router.options), "-f", "-c", str(configuration), "-s", str(socket))
-        settings = {"socket": str(socket), "mode": mode, "include": str(include), "routing": self.routing}
-        return LabDaemon((daemon,), settings, (socket,))
+        daemon = (*command, "-f", "-c", str(configuration), "-s", str(socket))
+        table = {"socket": settings.socket, "mode": mode, "include": settings.include, "routing": self.routing}
+        return LabDaemon((daemon,), table, (socket,))
 
-    def _lines(self, router: LabRouter, mode: str, include: Path) -> Iterator[str]:
-        site = self._site(router)
-        has_hosts = router.role == "access-point"
-        exported = blocks.hosts_condition(router.roaming_prefixes) if has_hosts else _exactly(router)
-        yield f'log "{router.directory / "bird.log"}" {{ info, remote, warning, error, auth, fatal, bug }};'
-        yield blocks.router_id(router.router_address_ipv4 or f"0.0.0.{router.number}")
-        yield "protocol device { }"
-        yield from blocks.host_sets(router.roaming_prefixes)
-        learns = mode == "kernel" or bool(router.announces)
-        for family in blocks.FAMILIES:
-            import_filter = "none"
-            if router.announces:
-                import_filter = exported.get(family, "none")
-                import_filter = f"where {import_filter}" if family in exported else "none"
-            elif has_hosts and mode == "kernel" and family in exported:
-                yield from blocks.learn_filter(family, router.kernel)
-                import_filter = f"filter {blocks.learn_filter_name(family)}"
-            yield from blocks.kernel(family, learns=learns and import_filter != "none", import_filter=import_filter)
-        if mode == "inject" and has_hosts:
-            yield f'include "{include}";'
-        yield from self._routing_lines(router, site, exported)
-
-    def _routing_lines(self, router: LabRouter, site: Site, exported: dict[int, str]) -> Iterator[str]:
-        if self.routing == "babel":
-            yield from blocks.babel(site, exported)
-        elif self.routing == "ospf":
-            yield from blocks.ospf(site, exported)
-        elif router.role == "gateway":
-            yield from blocks.reflector(site, _site_prefix(router), router.router_address, exported)
-        else:
-            yield from blocks.bgp_over_ospf(site, exported)
-
-    def _site(self, router: LabRouter) -> Site:
-        options = router.options
-        hello = f"hello {options['hello-interval']}" if "hello-interval" in options else ""
-        babel = [f"type {options.get('link-type', 'wireless')}"]
-        if "hello-interval" in options:
-            babel.append(f"hello interval {options['hello-interval']} s")
-        if "update-interval" in options:
-            babel.append(f"update interval {options['update-interval']} s")
-        return Site(
-            mesh=", ".join(f'"{link}"' for link in router.mesh_links),
-            reflectors=tuple(str(peer.router_address) for peer in router.others if peer.role == "gateway"),
-            ospf_options=tuple(filter(None, ("type ptp", hello))),
-            babel_options=tuple(babel),
-            tick=int(options["tick"]) if "tick" in options else None,
+    def _lines(self, router: LabRouter, settings: Settings, version: Version | None) -> Iterator[str]:
+        context = ExporterContext(
+            router.client_links, router.roaming_prefixes, router.kernel, lambda event: None, lambda *line: None
         )
+        yield f'log "{router.directory / "bird.log"}" {{ info, remote, warning, error, auth, fatal, bug }};'
+        yield f"router id {router.router_address_ipv4};"
+        yield "protocol device { }"
+        if router.client_links:
+            site = _site(router, config.scan_time_s(settings, version))
+            yield from config.host_lines(settings, context, site)
+            yield from config.routing_lines(self.routing, context, site)
+            return
+        site = _site(router, blocks.NEVER_S if version is not None and version.forgets_kernel_routes else None)
+        for family in site.families:
+            yield from blocks.kernel(family, site, learns=False, exported="source !~ [ RTS_DEVICE, RTS_STATIC ]")
+        yield from _uplink(router)
+        yield from self._routing_lines(router, site)
+
+    def _routing_lines(self, router: LabRouter, site: Site) -> Iterator[str]:
+        """A router without clients: as an operator would write it."""
+        announced = _announced(router)
+        yield from blocks.loopback(site)
+        match self.routing:
+            case "babel":
+                yield from blocks.babel(site, announced)
+            case "ospf":
+                yield from blocks.ospf(site, announced)
+            case _:
+                yield from blocks.ospf_instance("mesh6", 6, site, {})
+                if router.role == "gateway":
+                    yield from blocks.reflector(site, _network_of(router), router.router_address, announced)
+                else:
+                    yield from blocks.bgp(site, announced)
 
 
 LAB = {f"bird-{routing}": BirdLab(routing) for routing in ("babel", "ospf", "ibgp")}
 
 
-def installed_version(command: tuple[str, ...]) -> str | None:
-    """Ask the program; None where it is not here. BIRD prints its version on stderr."""
-    try:
-        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"BIRD version (\S+)", done.stderr + done.stdout)
-    return found[1] if found else None
+def _site(router: LabRouter, scan_time_s: int | None) -> Site:
+    options = router.options
+    babel = [f"type {options.get('link-type', 'wireless')}"]
+    ospf = ["type ptp"]
+    if "hello-interval" in options:
+        babel.append(f"hello interval {options['hello-interval']} s")
+        ospf.append(f"hello {options['hello-interval']}")
+    if "update-interval" in options:
+        babel.append(f"update interval {options['update-interval']} s")
+    return Site(
+        mesh=", ".join(f'"{link}"' for link in router.mesh_links),
+        reflectors=tuple(str(peer.router_address) for peer in router.others if peer.role == "gateway"),
+        babel_options=tuple(babel),
+        ospf_options=tuple(ospf),
+        scan_time_s=int(options["scan-time"]) if "scan-time" in options else scan_time_s,
+        tick_s=int(options["tick"]) if "tick" in options else None,
+    )
 
 
 def _command(options: Mapping[str, str]) -> tuple[str, ...]:
     program, *arguments = shlex.split(options.get("command", "bird")) or [""]
-    program = str(Path(program).expanduser())
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/local/sbin")
-    return (found or program, *arguments)
+    return (program_with_path(str(Path(program).expanduser())), *arguments)
 
 
-def _exactly(router: LabRouter) -> dict[int, str]:
-    """The condition for the static prefixes that this router announces, for each family."""
+def _uplink(router: LabRouter) -> Iterator[str]:
+    """Static routes only to be announced, in a protocol of their own; the kernel has the real ones."""
+    for family in blocks.FAMILIES:
+        prefixes = [prefix for prefix in router.announces if prefix.version == family]
+        if prefixes:
+            routes = " ".join(f"route {prefix} unreachable;" for prefix in prefixes)
+            yield f"protocol static uplink{family} {{ ipv{family}; {routes} }}"
+
+
+def _announced(router: LabRouter) -> Conditions:
     return {
-        family: f"net ~ [ {', '.join(str(prefix) for prefix in router.announces if prefix.version == family)} ]"
+        family: f'proto = "uplink{family}"'
         for family in blocks.FAMILIES
         if any(prefix.version == family for prefix in router.announces)
     }
 
 
-def _site_prefix(router: LabRouter) -> IPv6Network:
+def _network_of(router: LabRouter) -> IPv6Network:
     """The /64 in which all routers' addresses lie."""
-    prefix = ip_network((int(router.router_address) >> 64 << 64, 64))
-    assert isinstance(prefix, IPv6Network)
-    return prefix
+    return IPv6Network((int(router.router_address) >> 64 << 64, 64))
