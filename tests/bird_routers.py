@@ -157,9 +157,12 @@ class BirdRouter:
 
     def hold(self, *addresses: Address, link: str = "wlan0") -> None:
         """Add host routes as roamroute's kernel exporter does."""
-        for address in addresses:
-            route = f"{address} dev {link} proto {_KERNEL.protocol} metric {_KERNEL.metric}"
-            self.ip(f"-{address.version} route replace {route}")
+        mark = f"proto {_KERNEL.protocol} metric {_KERNEL.metric}"
+        for version in {address.version for address in addresses}:
+            chosen = [address for address in addresses if address.version == version]
+            batch = "".join(f"route replace {address} dev {link} {mark}\n" for address in chosen)
+            command = ["ip", "-n", self.namespace, f"-{version}", "-batch", "-"]
+            subprocess.run(command, input=batch, text=True, timeout=30, check=True)
 
     def leave(self, *addresses: Address) -> None:
         for address in addresses:
