@@ -1,13 +1,15 @@
 """From packet records to gaps: what a roam cost one flow. Pure; times are seconds of one monotonic clock.
 
-A *gap* is the time from the layer-2 connection at the new access point to the first packet delivered after it; with
-packets every 10 ms it is known to within 10 ms. The *outage* is the time from the last packet delivered before the
-client left to the first after it: it includes the time without layer 2.
+A *gap* is the time from the layer-2 connection at the new access point to the first packet delivered of those sent
+since the client left; with packets every 10 ms it is known to within 10 ms. Older packets tell nothing about the way:
+some may have waited at this access point since the client was here before. The *outage* is the time from the last
+packet delivered before the client left to that first one: it includes the time without layer 2.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -37,13 +39,15 @@ class FlowGap:
 
 def flow_gap(flow: FlowRecord, left_at: float, connected_at: float, until: float) -> FlowGap:
     """What the roam that left at `left_at` and connected at `connected_at` cost; `until`: just before the next one."""
+    begin = bisect.bisect_left(flow.sent, (left_at, 0))
+    first_sequence = flow.sent[begin][1] if begin < len(flow.sent) else math.inf
     first_index = bisect.bisect_left(flow.arrived, (left_at + IN_FLIGHT_S, 0))
-    first = flow.arrived[first_index][0] if first_index < len(flow.arrived) else math.inf
+    later = itertools.islice(flow.arrived, first_index, None)
+    first = next((moment for moment, sequence in later if sequence >= first_sequence), math.inf)
     if first > until:
         first = math.inf
     last_before = flow.arrived[first_index - 1][0] if first_index else left_at
     arrived = {sequence for _, sequence in flow.arrived[max(0, first_index - 100) :]}
-    begin = bisect.bisect_left(flow.sent, (left_at, 0))
     end = bisect.bisect_left(flow.sent, (until - IN_FLIGHT_S, 0))
     lost = [moment for moment, sequence in flow.sent[begin:end] if sequence not in arrived]
     lost_after = [moment for moment in lost if moment >= connected_at]

@@ -15,7 +15,7 @@ from itertools import pairwise
 import attrs
 
 from roamroute.lab import addresses
-from roamroute.lab.gaps import IN_FLIGHT_S, FlowGap, flow_gap, worst
+from roamroute.lab.gaps import FlowGap, flow_gap, worst
 from roamroute.lab.laboratory import Laboratory
 from roamroute.lab.radio import Client
 from roamroute.lab.topology import Router
@@ -141,7 +141,7 @@ class WalkRun:
         if self._mode != "plain":  # the plain idea does not learn addresses from packets
             wanted += self._flows.others
         what = f"client {self._number} is reached after it has joined {start.name}"
-        wait_until(lab.traffic.have_arrived_after(wanted, client.connected_at), what, JOIN_LIMIT_S)
+        wait_until(lab.traffic.have_reached(wanted, client.connected_at), what, JOIN_LIMIT_S)
         for flow in words:
             lab.traffic.far.stop(flow)
         first = lab.traffic.flows[self._flows.downlink].arrived[0][0]
@@ -164,7 +164,7 @@ class WalkRun:
         visit = "first visit" if is_first_visit else "return"
         self._is_back = True
         try:
-            is_back = self._lab.traffic.have_arrived_after(self._wanted_after(origin), moment.left_at + IN_FLIGHT_S)
+            is_back = self._lab.traffic.have_reached(self._wanted_after(origin), moment.left_at)
             wait_until(is_back, "all came back", self._lab.options.limit_s, poll_s=0.05)
         except NotReached:
             self._is_back = False

@@ -33,9 +33,8 @@ class FlowRecord:
 
     sent: list[tuple[float, int]] = attrs.field(factory=list)
     arrived: list[tuple[float, int]] = attrs.field(factory=list)
-
-    def has_arrived_after(self, moment: float) -> bool:
-        return bool(self.arrived) and self.arrived[-1][0] > moment
+    reached_until: float = float("-inf")
+    """When the latest sent of those that arrived was sent."""
 
 
 class Prober:
@@ -99,15 +98,16 @@ class Traffic:
                 record = self.flows[flow]
                 if received_ns:
                     record.arrived.append((received_ns / 1e9, sequence))
+                    record.reached_until = max(record.reached_until, sent_ns / 1e9)
                 else:
                     record.sent.append((sent_ns / 1e9, sequence))
 
-    def have_arrived_after(self, flows: tuple[int, ...], moment: float) -> Callable[[], bool]:
-        """A condition: something of every one of these flows has arrived after `moment`."""
+    def have_reached(self, flows: tuple[int, ...], moment: float) -> Callable[[], bool]:
+        """A condition: of every one of these flows something that was sent after `moment` has arrived."""
 
         def condition() -> bool:
             self.read()
-            return all(self.flows[flow].has_arrived_after(moment) for flow in flows)
+            return all(self.flows[flow].reached_until > moment for flow in flows)
 
         return condition
 

@@ -44,6 +44,14 @@ def test_a_packet_that_arrives_late_is_not_lost() -> None:
     assert gap.lost == 0
 
 
+def test_packets_that_have_waited_since_before_the_client_left_do_not_end_the_gap() -> None:
+    record = flow(lost_from=0.9, lost_until=1.2)
+    record.arrived = sorted([*record.arrived, (1.06, 95), (1.06, 96)])
+    gap = flow_gap(record, left_at=0.996, connected_at=1.05, until=3.0)
+    assert gap.gap_s == pytest.approx(0.151)
+    assert gap.lost_after == 15
+
+
 def test_a_roam_that_never_came_back_has_an_infinite_gap() -> None:
     gap = flow_gap(flow(lost_from=1.0, lost_until=9.0), left_at=0.995, connected_at=1.05, until=2.5)
     assert math.isinf(gap.gap_s)
