@@ -23,6 +23,7 @@ from roamroute.admission import Admission
 from roamroute.config import Config
 from roamroute.delta import coalesce
 from roamroute.effects import (
+    AdvertiseGateway,
     Announce,
     Deauthenticate,
     DropClaim,
@@ -41,6 +42,7 @@ from roamroute.errors import RoamrouteError
 from roamroute.export import Exporter, ExporterContext, ExporterSpec, FibChange
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.foreign import ForeignRoutes
+from roamroute.linux.gateway import GatewayAdvertiser
 from roamroute.linux.neighbours import NeighbourSource
 from roamroute.linux.packets import PacketSource
 from roamroute.logs import RepeatedWarnings, is_logged, line_of, log
@@ -95,6 +97,7 @@ class Daemon:
         self.neighbours = NeighbourSource(
             roaming.interfaces, self.take, log, is_following_bridge=config.stations.source == "none"
         )
+        self.gateway = GatewayAdvertiser(log)
         self.packets = PacketSource(roaming.interfaces, roaming.prefixes, self.take, log)
         self.hostapd = _follow_hostapd(config, lambda event: self.take([event]))
         self.peers = _open_channel(config, lambda event: self.take([event]))
@@ -198,6 +201,8 @@ class Daemon:
                     self.packets.watch(link, mac)
                 case Unwatch(link=link, mac=mac):
                     self.packets.unwatch(link, mac)
+                case AdvertiseGateway(link=link, mac=mac):
+                    self.gateway.advertise(link, mac)
                 case Deauthenticate() if self.hostapd is not None:
                     self.hostapd.deauthenticate(effect)
                 case Note(key=key, because=because):
@@ -387,6 +392,7 @@ class Daemon:
         if self.exporter is not self.fib:
             await self.exporter.close()
         await self.fib.close()
+        self.gateway.close()
         if self.peers is not None:
             self.peers.close()
 

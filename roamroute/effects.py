@@ -101,6 +101,15 @@ class Unwatch:
 
 
 @attrs.frozen
+class AdvertiseGateway:
+    """Tell a station that has just connected the gateway's MAC, unasked: it need not wait for an answer of its own."""
+
+    link: str
+    mac: Mac
+    because: str
+
+
+@attrs.frozen
 class Note:
     """Tell the operator (a limit was hit, a conflict was seen). `key` identifies repetitions, which are counted."""
 
@@ -109,5 +118,16 @@ class Note:
 
 
 Effect = (
-    Announce | Withdraw | Probe | Forget | SendClaim | DropClaim | SendAnswer | Deauthenticate | Watch | Unwatch | Note
+    Announce
+    | Withdraw
+    | Probe
+    | Forget
+    | SendClaim
+    | DropClaim
+    | SendAnswer
+    | Deauthenticate
+    | Watch
+    | Unwatch
+    | AdvertiseGateway
+    | Note
 )

@@ -65,3 +65,7 @@ class Policy:
 
     is_announcing_unassociated: bool = True
     """Announce hosts that no association event vouches for (wired ports on the bridge, `stations.source = "none"`)."""
+
+    is_advertising_gateway: bool = True
+    """Tell a station its gateway's MAC when it connects. A Linux station else waits a second for it (6.1, RFC 4861
+    §10 RetransTimer); three frames of 86 octets, to the station alone."""

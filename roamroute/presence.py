@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from roamroute.book import Book
 from roamroute.claims import Claims
+from roamroute.effects import AdvertiseGateway
 from roamroute.hosts import Host
 from roamroute.values import Basis, Mac, Neighbour, Seconds, Station, is_group_mac
 
@@ -47,6 +48,8 @@ class Presence:
         book.resume(host, station.link, returning, "station connected, address remembered")
         if not host.entries:
             book.watch(host, station.link, "station connected, no address known")
+        if book.policy.is_advertising_gateway:
+            book.ask(AdvertiseGateway(station.link, station.mac, "station connected"))
 
     def left(self, station: Station, is_reauthenticating: bool) -> None:
         """The end of an association takes all addresses, also those that came before we knew of it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+import attrs
+
 from roamroute import events
 from roamroute.admission import Admission
 from roamroute.effects import Announce, Withdraw
@@ -44,8 +46,12 @@ AN_IPV4 = ip_address("10.44.7.1")
 
 
 def new_engine(policy: Policy | None = None, me: PeerId | None = ME, peers: tuple[PeerId, ...] = ()) -> Engine:
-    """An engine that has had its first, empty `Resynced` events, and whose peers have joined."""
-    engine = Engine(Admission((WLAN, WLAN1), PREFIXES), policy or Policy(), me=me)
+    """An engine that has had its first, empty `Resynced` events, and whose peers have joined.
+
+    It advertises no gateway: that follows every association, and is tested by itself.
+    """
+    policy = attrs.evolve(policy or Policy(), is_advertising_gateway=False)
+    engine = Engine(Admission((WLAN, WLAN1), PREFIXES), policy, me=me)
     engine.handle(events.OwnAddressesChanged(frozenset({ME, PEER1, PEER3}), frozenset({OWN_MAC})), 999.0)
     engine.handle(events.StationsResynced(frozenset({WLAN, WLAN1}), ()), 999.0)
     engine.handle(events.NeighboursResynced(frozenset({WLAN, WLAN1}), ()), 999.0)

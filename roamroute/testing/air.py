@@ -251,7 +251,7 @@ class AccessPoint:
                     self.watching[mac] = link
                 case effects.Unwatch(mac=mac):
                     self.watching.pop(mac, None)
-                case effects.Announce() | effects.Withdraw() | effects.Note():
+                case effects.Announce() | effects.Withdraw() | effects.AdvertiseGateway() | effects.Note():
                     pass
         self._arm()
 

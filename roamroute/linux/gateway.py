@@ -1,0 +1,84 @@
+"""Telling a station that has just connected where its gateway is, so that it need not ask.
+
+A Linux station empties its neighbour cache when the carrier drops (ndisc_evict_nocarrier), asks for its gateway before
+the 4-way handshake has ended, which the access point drops, and asks again after a second: its uplink stands still for
+so long. An unsolicited Neighbour Advertisement right after the association ends that (docs/linux-facts.md).
+
+Only addresses that are on the link are told: the fixed gateway, fe80::1, and the link's IPv4 addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from roamroute.errors import MachineUnfit
+from roamroute.linux import machine
+from roamroute.linux.repeats import Repeats
+from roamroute.linux.rtnetlink import Log
+from roamroute.values import Mac, Seconds
+from roamroute.wire import advertisements
+
+GATEWAY = IPv6Address("fe80::1")
+REPEATED_AFTER_S: tuple[Seconds, ...] = (0.02, 0.1)
+"""hostapd reports the station when it has sent its last message; the station may still be installing the keys."""
+
+
+class GatewayAdvertiser:
+    """Sends on any link; one socket for all, opened at the first need."""
+
+    def __init__(self, log: Log) -> None:
+        self._repeats = Repeats(log)
+        self._socket: socket.socket | None = None
+        self._pending: set[asyncio.TimerHandle] = set()
+
+    def advertise(self, link: str, station: Mac) -> None:
+        """Tell now, and twice more within 0.1 s. Never raises; what fails is told in the log, once a while."""
+        try:
+            frames = tuple(_frames(link, station))
+        except MachineUnfit as error:
+            self._repeats.tell("warning", "addresses", f'gateway not advertised link={link} because="{error}"')
+            return
+        self._send(link, frames)
+        for delay_s in REPEATED_AFTER_S:
+            self._later(delay_s, link, frames)
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        for timer in self._pending:
+            timer.cancel()
+        self._pending.clear()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _later(self, delay_s: Seconds, link: str, frames: tuple[bytes, ...]) -> None:
+        def send() -> None:
+            self._pending.discard(timer)
+            self._send(link, frames)
+
+        timer = asyncio.get_running_loop().call_later(delay_s, send)
+        self._pending.add(timer)
+
+    def _send(self, link: str, frames: tuple[bytes, ...]) -> None:
+        try:
+            if self._socket is None:
+                kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+                self._socket = socket.socket(socket.AF_PACKET, kind, 0)  # protocol 0: it receives nothing
+            for frame in frames:
+                self._socket.sendto(frame, (link, 0))
+        except OSError as error:
+            self._repeats.tell("warning", f"send {link}", f'gateway not advertised link={link} because="{error}"')
+
+
+def _frames(link: str, station: Mac) -> Iterator[bytes]:
+    interface = machine.interface(link)
+    if interface is None or interface.mac is None:
+        return
+    for address, _ in machine.addresses(link):
+        if address == GATEWAY:
+            yield advertisements.neighbour_advertisement(interface.mac, station, GATEWAY)
+        elif isinstance(address, IPv4Address):
+            yield advertisements.arp_announcement(interface.mac, station, address)
