@@ -25,6 +25,7 @@ from roamroute.values import Address
 LIMIT_S = 30.0
 USER = ("-u", "root", "-g", "frrvty")
 BIND = 'mount --bind "$1" /run/frr; test ! -d /var/lib/frr || mount --bind "$1/lib" /var/lib/frr; shift; exec "$@"'
+PRIVATE = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
 DAEMONS = ("mgmtd", "zebra", "staticd", "ospfd", "ospf6d", "bgpd")
 _NUMBERS = itertools.count()
 
@@ -89,8 +90,7 @@ class FrrRouter:
         command = [str(Path(self.generation.command) / name), *USER, "-P", "0", "--log", "stdout"]
         with (self.directory / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "--mount", "--propagation", "private"]
-                + ["sh", "-ec", BIND, "sh", str(self.directory), *command],
+                ["nsenter", f"--net=/run/netns/{self.namespace}", *PRIVATE, BIND, "sh", str(self.directory), *command],
                 stdout=log,
                 stderr=log,
             )
@@ -110,7 +110,7 @@ class FrrRouter:
 
     def kill(self, *names: str) -> None:
         """SIGKILL for these daemons, or for all."""
-        for name in names or reversed(self._running.copy()):
+        for name in names or [*reversed(self._running)]:
             process = self._running.pop(name)
             process.kill()
             process.wait()

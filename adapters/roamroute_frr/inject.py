@@ -12,15 +12,14 @@ which an operator has a static route over the same interface is left alone.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
+from roamroute.adapter.upkeep import Upkeep
 from roamroute.delta import Delta
-from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput, RoamrouteError
+from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
 from roamroute.export import ExporterContext, Problem
 from roamroute.values import Address, HostRoute, Seconds
 from roamroute_frr import answers
@@ -90,12 +89,7 @@ class Injector:
         self._refused: dict[HostRoute, str] = {}
         """What FRR would not take, and why; tried again by `again`."""
         self._limit = BATCH
-        self._asked = 0
-        self._done = 0
-        """Numbers of changes: all up to `_done` have been worked on."""
-        self._outcome: RoamrouteError | None = None
-        self._work: asyncio.Task[None] | None = None
-        self._progress = asyncio.Event()
+        self._upkeep = Upkeep(self._work)
 
     # what is wanted
 
@@ -114,9 +108,9 @@ class Injector:
         self._want({route.address: _typeable(route) for route in routes}, is_all=True)
 
     def _want(self, wanted: dict[Address, HostRoute], *, is_all: bool) -> None:
-        if wanted != self._wanted or self._outcome is not None or (is_all and self._refused):
+        if wanted != self._wanted or self.has_failed or (is_all and self._refused):
             self._wanted = wanted
-            self.again(is_forgetful=self._outcome is not None)
+            self.again(is_forgetful=self.has_failed)
 
     def again(self, *, is_forgetful: bool = False) -> None:
         """Compare once more; `is_forgetful`: with what FRR says now, not with what is remembered."""
@@ -125,48 +119,31 @@ class Injector:
         if is_forgetful:
             self._present = None
         self._refused.clear()
-        self._asked += 1
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._keep_up())
+        self._upkeep.again()
 
     async def settled(self, limit_s: Seconds) -> None:
         """Wait until FRR has what is wanted at this moment; returns when the limit is over, the work goes on.
 
         Raises: DaemonRefused, DaemonGone when it failed.
         """
-        asked = self._asked
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                while self._done < asked:
-                    self._progress.clear()
-                    await self._progress.wait()
-                if self._outcome is not None:
-                    raise self._outcome
+        await self._upkeep.settled(limit_s)
 
     @property
     def has_failed(self) -> bool:
-        return self._outcome is not None
+        return self._upkeep.failure is not None
 
     # the work
 
-    async def _keep_up(self) -> None:
-        while self._done < self._asked:
-            asked = self._asked
-            try:
-                while await self._work_once():
-                    pass
-                self._outcome = None
-                if self._refused:
-                    route, words = next(iter(self._refused.items()))
-                    self._outcome = FrrRefused(Change(route).line, words)
-            except (DaemonRefused, DaemonGone) as error:
-                self._outcome = error
-                self._present = None
-            except MalformedInput as error:
-                self._outcome = DaemonGone(str(error))
-                self._present = None
-            self._done = asked
-            self._progress.set()
+    async def _work(self) -> None:
+        try:
+            while await self._work_once():
+                pass
+        except (DaemonRefused, DaemonGone, MalformedInput):
+            self._present = None
+            raise
+        if self._refused:
+            route, words = next(iter(self._refused.items()))
+            raise FrrRefused(Change(route).line, words)
 
     async def _work_once(self) -> bool:
         """Make one commit; False when there was nothing to do.
@@ -293,7 +270,7 @@ class Injector:
 
     def problems(self, routes: int) -> Iterator[Problem]:
         """What keeps FRR from taking the routes."""
-        match self._outcome:
+        match self._upkeep.failure:
             case FrrRefused() as error if "lock" in error.words:
                 text = f"{error} (somebody else is configuring FRR)"
                 yield Problem(text, "end the other configuration session, or wait; roamroute tries again", routes)
@@ -312,11 +289,7 @@ class Injector:
 
     async def close(self) -> None:
         """End the work. What FRR has stays."""
-        work, self._work = self._work, None
-        if work is not None:
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+        await self._upkeep.close()
         await self._disconnect()
 
     async def _disconnect(self) -> None:

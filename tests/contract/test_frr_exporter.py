@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +15,9 @@ from generations import FRR, Generation, parameters
 from integration.linux_namespaces import inside
 from kernel_routes import installed, routes_of
 from roamroute_frr import SPEC
+from roamroute_frr.vtysh import PROMPT
 
+from roamroute.adapter.terminal import Terminal
 from roamroute.export import ExporterSpec, FibChange, KernelNumbers
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.foreign import ForeignRoutes
@@ -110,7 +111,11 @@ class _WithTheRealFrr:
     spec: ClassVar[ExporterSpec] = SPEC
     pair: Pair
 
-    def follow_fib(self, changed: Callable[[FibChange], None]) -> Awaitable[None]:
+    def seen(self) -> dict[Address, HostRoute]:
+        routes = installed(self.pair.ap.namespace, STATIC)
+        return {address: route for address, route in routes.items() if route.link.startswith("wlan")}
+
+    def follow_fib(self, changed: Callable[[FibChange], None]) -> Coroutine[Any, Any, None]:
         links = ("wlan0", "wlan1")
         return ForeignRoutes(PREFIXES, KernelNumbers(), changed, lambda *_line: None, interfaces=links).run()
 
@@ -143,7 +148,7 @@ class TestWithTheRealFrr(_WithTheRealFrr, RestartContract, HearingContract, Sile
 
 @pytest.mark.requires_root
 class TestWithTheRealFrrInjecting(
-    _WithTheRealFrr, RestartContract, HearingContract, InjectionContract, SilenceContract
+    _WithTheRealFrr, RestartContract, HearingContract, InjectionContract, RefusalContract, SilenceContract
 ):
     @pytest.fixture(autouse=True)
     def scene(self, injecting_pair: Pair) -> Iterator[None]:
@@ -156,20 +161,31 @@ class TestWithTheRealFrrInjecting(
         pair = self.pair
         pair.flush()
         keeper = "mgmtd" if "mgmtd" in pair.ap.daemons else "staticd"
+        operator = Terminal(pair.ap.command, prompt=PROMPT)
 
-        def seen() -> dict[Address, HostRoute]:
-            routes = installed(pair.ap.namespace, STATIC)
-            return {address: route for address, route in routes.items() if route.link.startswith("wlan")}
+        async def refuse() -> str:
+            if keeper != "mgmtd":
+                pytest.skip("FRR 8 has no lock that an operator could take")
+            await operator.ask("configure terminal file-lock")
+            return "locked by another session"
 
-        yield Rig(
-            table={"command": pair.ap.command, "mode": "inject"},
-            seen=seen,
-            ours=lambda: routes_of(pair.ap.namespace, KernelNumbers().protocol),
-            settle_s=20.0,
-            follow_fib=self.follow_fib,
-            restart=lambda: pair.ap.restart(*{keeper, "staticd"}),
-            stall=lambda: pair.ap.signal(keeper, signal.SIGSTOP),
-            go_on=lambda: pair.ap.signal(keeper, signal.SIGCONT),
-            announce_elsewhere=pair.announce_elsewhere,
-            withdraw_elsewhere=pair.withdraw_elsewhere,
-        )
+        async def relent() -> None:
+            await operator.ask_all(("mgmt commit apply", "end"))
+
+        try:
+            yield Rig(
+                table={"command": pair.ap.command, "mode": "inject"},
+                seen=self.seen,
+                ours=lambda: routes_of(pair.ap.namespace, KernelNumbers().protocol),
+                settle_s=20.0,
+                follow_fib=self.follow_fib,
+                restart=lambda: pair.ap.restart(*{keeper, "staticd"}),
+                refuse=refuse,
+                relent=relent,
+                stall=lambda: pair.ap.signal(keeper, signal.SIGSTOP),
+                go_on=lambda: pair.ap.signal(keeper, signal.SIGCONT),
+                announce_elsewhere=pair.announce_elsewhere,
+                withdraw_elsewhere=pair.withdraw_elsewhere,
+            )
+        finally:
+            await operator.close()
