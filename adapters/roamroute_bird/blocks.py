@@ -21,6 +21,9 @@ FAMILIES = (6, 4)
 NEVER_S = 1_000_000
 """A kernel scan time by which there is only the scan at the start."""
 
+RETRANSMIT = "retransmit 2"
+"""OSPF's least, in s (default 5): a router that is restarted is otherwise cut off for 10 s and more (MinLSArrival)."""
+
 Conditions = Mapping[int, str]
 """For each address family (6 or 4) a condition of BIRD's filter language."""
 
@@ -38,7 +41,7 @@ class Site:
     reflectors: tuple[str, ...] = ()
     autonomous_system: int = 65000
     babel_options: tuple[str, ...] = ()
-    ospf_options: tuple[str, ...] = ()
+    ospf_options: tuple[str, ...] = (RETRANSMIT,)
     scan_time_s: int | None = None
     tick_s: int | None = None
     families: tuple[int, ...] = FAMILIES

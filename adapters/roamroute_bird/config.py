@@ -43,7 +43,9 @@ def scan_time_s(settings: Settings, version: Version | None) -> int | None:
     return blocks.NEVER_S if settings.injects else SCAN_TIME_3_S
 
 
-def host_lines(settings: Settings, context: ExporterContext, site: Site) -> Iterator[str]:
+def host_lines(
+    settings: Settings, context: ExporterContext, site: Site, *, for_any_version: bool = False
+) -> Iterator[str]:
     """How host routes come into BIRD, and what the mesh says into the kernel."""
     numbers = context.kernel
     families = blocks.families_of(context.prefixes)
@@ -69,10 +71,9 @@ def host_lines(settings: Settings, context: ExporterContext, site: Site) -> Iter
         yield "# but add `learn` and the import filter to it; its `metric` must not be below 9."
     if site.scan_time_s is not None:
         yield f"# {_scan_comment(site.scan_time_s)}"
-    elif not settings.injects:
-        yield f"# For BIRD 3 add to each, and to those of yours: scan time {SCAN_TIME_3_S};"
-    else:
-        yield f"# For BIRD 3 add to each, and to those of yours: scan time {blocks.NEVER_S};"
+    elif for_any_version:
+        seconds = blocks.NEVER_S if settings.injects else SCAN_TIME_3_S
+        yield f"# For BIRD 3 add to each kernel protocol, also to one of yours: scan time {seconds};"
     for family in site.families:
         yield from blocks.kernel(family, site, learns=family in families and not settings.injects and not has_own_table)
     if has_own_table:
@@ -118,7 +119,7 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
     yield "# Without another IPv4 address write one yourself: router id 192.0.2.1;"
     yield f'router id from {outside}"*";'
     yield "protocol device { }"
-    yield from host_lines(settings, context, site)
+    yield from host_lines(settings, context, site, for_any_version=version is None)
     if settings.routing:
         yield from routing_lines(settings.routing, context, site)
         return
