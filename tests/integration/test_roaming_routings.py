@@ -117,11 +117,14 @@ def test_the_new_access_point_wins_and_exports_while_the_old_one_still_announces
     with world.new_client() as client:
         own = all_addresses(client)
         world.join(client, old)
+
+        def is_found() -> bool:
+            speak(client)  # nobody can tell the new one which addresses it has
+            return all(link_towards(new.namespace, address) == "wlan0" for address in own)
+
         with _kept_from_hearing(world, old):
             client.roam(new)
-            speak(client)  # nobody can tell the new one what addresses it has
-            for address in own:
-                wait_until(lambda: link_towards(new.namespace, address) == "wlan0", f"{address} is here", LIMIT_S)  # noqa: B023
+            wait_until(is_found, f"{new.name} has found all addresses", LIMIT_S)
             world.wait_exported(new, *own)
             for address in own:
                 # Its neighbour is nearer to the new one, for every protocol, and has heard of it.
