@@ -145,7 +145,9 @@ class World:
         client.roam(access_point)
         if client.address_ipv4 is not None:
             # IPv4 has no duplicate address detection here: the address is known when its first packet has been seen.
-            is_answered(client.namespace, addresses.SERVER_IPV4)
+            wait_until(
+                lambda: is_answered(client.namespace, addresses.SERVER_IPV4), "the client reaches the server", LIMIT_S
+            )
         self.wait_at(access_point, *all_addresses(client))
 
     def download(self, client: Client) -> Download:
