@@ -8,6 +8,7 @@ docs/bird-facts.md has the measurements.
 from __future__ import annotations
 
 from roamroute.export import Exporter, ExporterContext, ExporterSpec
+from roamroute_bird.check import check
 from roamroute_bird.config import fragment
 from roamroute_bird.exporter import BirdExporter
 from roamroute_bird.lab import LAB
@@ -18,4 +19,4 @@ def _create(settings: Settings, context: ExporterContext) -> Exporter:
     return BirdExporter(settings, context)
 
 
-SPEC = ExporterSpec(name="bird", parse=parse, create=_create, config=fragment, lab=LAB)
+SPEC = ExporterSpec(name="bird", parse=parse, create=_create, config=fragment, check=check, lab=LAB)
