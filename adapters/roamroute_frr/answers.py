@@ -152,7 +152,7 @@ def statics(configuration: str) -> Iterator[Static]:
         except ValueError:
             continue
         if prefix.prefixlen == prefix.max_prefixlen and not _is_address(words[3]):
-            yield Static(prefix, words[3], int(tag[0]) if tag and tag[0].isascii() and tag[0].isdigit() else 0)
+            yield Static(prefix, words[3], int(tag[0]) if tag and re.fullmatch("[0-9]{1,10}", tag[0]) else 0)
 
 
 def redistributions(configuration: str) -> frozenset[tuple[str, int, str]]:

@@ -20,7 +20,7 @@ from roamroute.values import Address, Instant, Seconds
 from roamroute_frr import answers
 from roamroute_frr.answers import RibEntry
 from roamroute_frr.settings import Settings
-from roamroute_frr.vtysh import FrrRefused, Vtysh
+from roamroute_frr.vtysh import FrrRefused, Shell
 
 TAG = 144_144
 """Of our static routes: by it the next roamroute knows them. They carry it into OSPF, where it does nothing."""
@@ -75,7 +75,7 @@ class Confirmation:
         self,
         settings: Settings,
         context: ExporterContext,
-        shell: Vtysh,
+        shell: Shell,
         *,
         clock: Callable[[], Instant] = time.monotonic,
     ) -> None:

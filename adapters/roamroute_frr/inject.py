@@ -26,7 +26,7 @@ from roamroute_frr import answers
 from roamroute_frr.answers import RibEntry
 from roamroute_frr.confirmation import TAG
 from roamroute_frr.settings import Settings
-from roamroute_frr.vtysh import FrrRefused, Vtysh, refusal
+from roamroute_frr.vtysh import FrrRefused, Shell, Vtysh, refusal
 
 BATCH = 400
 """Lines of a kind in one commit: some 0.4 s of typing, after which what has become urgent goes first."""
@@ -73,12 +73,15 @@ class Injector:
         context: ExporterContext,
         table: Callable[[Address], Awaitable[tuple[RibEntry, ...]]],
         is_ours: Callable[[RibEntry], bool],
+        *,
+        connect: Callable[[Sequence[str], str], Shell] = Vtysh,
     ) -> None:
         self._settings = settings
         self._context = context
         self._table = table
         self._is_ours = is_ours
-        self._shell: Vtysh | None = None
+        self._connect = connect
+        self._shell: Shell | None = None
         self._daemon = ""
         self._breaks = 0
         self._wanted: dict[Address, HostRoute] | None = None
@@ -191,10 +194,10 @@ class Injector:
         remove.sort(key=lambda change: change.route.address not in moved)
         return [*add, *remove[: self._limit]]
 
-    async def _connected(self) -> Vtysh:
+    async def _connected(self) -> Shell:
         if self._shell is not None:
             return self._shell
-        all_daemons = Vtysh(self._settings.command)
+        all_daemons = self._connect(self._settings.command, "")
         try:
             running = answers.daemons(await all_daemons.ask("show daemons"))
         finally:
@@ -202,10 +205,10 @@ class Injector:
         self._daemon = "mgmtd" if "mgmtd" in running else "staticd"
         if not running & {"mgmtd", "staticd"}:
             raise FrrRefused("show daemons", "staticd is not running")
-        self._shell = Vtysh(self._settings.command, daemon=self._daemon)
+        self._shell = self._connect(self._settings.command, self._daemon)
         return self._shell
 
-    async def _read(self, shell: Vtysh) -> set[HostRoute]:
+    async def _read(self, shell: Shell) -> set[HostRoute]:
         """Our static routes by FRR's configuration; also notes what operators have."""
         links = set(self._context.interfaces)
         ours, others = set(), set()
@@ -223,7 +226,7 @@ class Injector:
     def _is_roaming(self, address: Address) -> bool:
         return any(address.version == prefix.version and address in prefix for prefix in self._context.prefixes)
 
-    async def _commit(self, shell: Vtysh, changes: Sequence[Change]) -> Mapping[Change, str]:
+    async def _commit(self, shell: Shell, changes: Sequence[Change]) -> Mapping[Change, str]:
         """Type the changes as one commit; what FRR refused of them, with its words.
 
         Raises: FrrRefused when FRR refuses all of it, because the configuration is locked, say; DaemonGone.
@@ -251,7 +254,7 @@ class Injector:
             raise DaemonGone(f"{self._daemon} was restarted in the middle of a change")
         return refused
 
-    async def _commit_one_by_one(self, shell: Vtysh, changes: Sequence[Change]) -> Mapping[Change, str]:
+    async def _commit_one_by_one(self, shell: Shell, changes: Sequence[Change]) -> Mapping[Change, str]:
         refused = {}
         for change in changes:
             (text,) = await shell.type_all(("configure terminal", change.line, "end"))
@@ -259,7 +262,7 @@ class Injector:
                 refused[change] = words
         return refused
 
-    async def _remove_ghost(self, shell: Vtysh, route: HostRoute) -> None:
+    async def _remove_ghost(self, shell: Shell, route: HostRoute) -> None:
         """Remove what staticd has and the configuration has not: put it in, then take it out."""
         if not any(self._is_ours(entry) and route.link in entry.links for entry in await self._table(route.address)):
             return

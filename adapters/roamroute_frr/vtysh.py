@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from roamroute.adapter.terminal import Terminal
 from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
@@ -27,6 +27,7 @@ WITHOUT_TERMINAL_S: Seconds = 2.0
 """For the attempt to do without a terminal: a vtysh that hangs does so in either way."""
 LARGEST_BYTES = 32 << 20
 _WARNING = re.compile(r"(?:vtysh: error reading from \w+:[^\n]*?\(\d+\))?Warning: (?:connecting|closing) [^\n]*\n?")
+_FAILED = re.compile(r"Warning: connecting to (\w+)\.\.\.failed!")
 _ABSENT = re.compile(r"\w+ is not running")
 _ENVIRONMENT = {"VTYSH_PAGER": "cat", "VTYSH_HISTFILE": "/dev/null"}
 """Our thousands of lines are nothing for an operator's history."""
@@ -40,10 +41,28 @@ class FrrRefused(DaemonRefused):
         self.words = words
 
 
+class Shell(Protocol):
+    """What is asked of a `Vtysh`."""
+
+    @property
+    def is_kept_open(self) -> bool: ...
+
+    @property
+    def breaks(self) -> int: ...
+
+    async def ask(self, line: str, *, limit_s: Seconds = LIMIT_S) -> str: ...
+
+    async def json(self, line: str, *, limit_s: Seconds = LIMIT_S) -> Any: ...
+
+    async def type_all(self, lines: Sequence[str], *, limit_s: Seconds = LIMIT_S) -> list[str]: ...
+
+    async def close(self) -> None: ...
+
+
 class Vtysh:
     """Questions to FRR. `daemon`: speak to this one only; what the others do does not matter then."""
 
-    def __init__(self, command: Sequence[str], *, daemon: str = "") -> None:
+    def __init__(self, command: Sequence[str], daemon: str = "") -> None:
         self._command = [*command, *(["-d", daemon] if daemon else [])]
         self._terminal: Terminal | None = Terminal(
             self._command,
@@ -54,8 +73,7 @@ class Vtysh:
             largest_bytes=LARGEST_BYTES,
         )
         self._has_come_up = False
-        self.breaks = 0
-        """How often vtysh has lost a daemon so far."""
+        self._breaks = 0
         self.no_terminal = ""
         """Why there is no terminal."""
 
@@ -63,6 +81,11 @@ class Vtysh:
     def is_kept_open(self) -> bool:
         """False: no terminal can be had, every question starts a vtysh."""
         return self._terminal is not None
+
+    @property
+    def breaks(self) -> int:
+        """How often vtysh has lost a daemon so far."""
+        return self._breaks
 
     async def ask(self, line: str, *, limit_s: Seconds = LIMIT_S) -> str:
         """The answer to one line.
@@ -120,8 +143,8 @@ class Vtysh:
     def _clean(self, text: str) -> str:
         if "Warning: " not in text:
             return text
-        self.breaks += text.count("closing connection to ")
-        return _WARNING.sub("", text)
+        self._breaks += text.count("closing connection to ")
+        return without_warnings(text)
 
 
 async def run(command: Sequence[str], lines: Sequence[str], limit_s: Seconds) -> str:
@@ -158,10 +181,18 @@ async def run(command: Sequence[str], lines: Sequence[str], limit_s: Seconds) ->
                 process.kill()
             await process.wait()
     text = data.decode("utf-8", "replace")
-    if process.returncode != 0 and not refusal(_WARNING.sub("", text)):
+    if process.returncode != 0 and not refusal(without_warnings(text)):
         said = " / ".join(text.split("\n")).strip(" /")[-300:]
         raise DaemonGone(f"{named} ended with {process.returncode}: {said or 'and said nothing'}")
     return text
+
+
+def without_warnings(text: str) -> str:
+    """The answer behind vtysh's own warnings; where there is none, that the daemon is not there."""
+    rest = _WARNING.sub("", text)
+    if not rest.strip() and (lost := _FAILED.search(text)):
+        return f"{lost.group(1)} is not running\n"
+    return rest
 
 
 def refusal(text: str) -> str:
