@@ -155,16 +155,16 @@ class Confirmation:
 
         Raises: as `learn`.
         """
-        self._numbers.clear()
-        self._next_number = 1
         if "ospf6" not in self.carriers(6):
+            self._numbers = {}
             return frozenset()
-        for prefix, number in answers.redistributed6(
-            await self._shell.json("show ipv6 ospf6 redistribute json")
-        ).items():
-            self._next_number = max(self._next_number, number + 1)
-            if (address := answers.host_of(prefix)) is not None:
-                self._numbers[address] = number
+        begun = self._clock()
+        table = answers.redistributed6(await self._shell.json("show ipv6 ospf6 redistribute json"))
+        now = self._clock()
+        self._next_number_at = now + max(TABLE_PAUSE_S, TABLE_SHARE * (now - begun))
+        self._next_number = 1 + max(table.values(), default=0)
+        hosts = ((answers.host_of(prefix), number) for prefix, number in table.items())
+        self._numbers = {address: number for address, number in hosts if address is not None}
         return frozenset(self._numbers)
 
     def forget(self, address: Address) -> None:
