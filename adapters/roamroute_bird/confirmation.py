@@ -192,10 +192,20 @@ class Confirmation:
 
         Raises as `Client.ask`.
         """
-        command = "reload in" if self.status.generation == 2 else "reload filters in"
+        with contextlib.suppress(BirdRefused):  # a read-only access; BIRD's own scan comes, but later
+            await self._reload("in")
+
+    async def install_again(self) -> None:
+        """Let BIRD put all its routes into the kernel once more: no change for those that are there.
+
+        Raises as `Client.ask`.
+        """
+        await self._reload("out")
+
+    async def _reload(self, direction: str) -> None:
+        command = "reload" if self.status.generation == 2 else "reload filters"
         for name in self.kernel_protocols:
-            with contextlib.suppress(BirdRefused):  # a read-only access; BIRD's own scan comes, but later
-                await self._client.ask(f"{command} {quoted(name)}")
+            await self._client.ask(f"{command} {direction} {quoted(name)}")
 
     def missing_static_protocols(self, versions: Iterable[int]) -> tuple[str, ...]:
         """Those of our static protocols that BIRD does not have."""

@@ -6,16 +6,18 @@ In mode "kernel" the routes are in the kernel whether BIRD runs or not; a BIRD t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
 
-from roamroute.adapter.asking import AskingExporter
+from roamroute.adapter.asking import CONFIRMATION_S, AskingExporter
 from roamroute.delta import Delta
-from roamroute.export import ExporterContext, Problem
+from roamroute.export import ExporterContext, Problem, follow_no_fib
 from roamroute.values import Address, HostRoute
 from roamroute_bird.confirmation import Confirmation, Standing
 from roamroute_bird.inject import Injector
+from roamroute_bird.installation import Installation
 from roamroute_bird.poke import Poke, is_needed
-from roamroute_bird.remedies import OLDEST, problem_of
+from roamroute_bird.remedies import FRAGMENT, OLDEST, problem_of
 from roamroute_bird.settings import Settings
 
 
@@ -45,8 +47,17 @@ class BirdExporter(AskingExporter[Standing]):
         injector = Injector(settings, context) if settings.injects else None
         self._bird = Bird(settings, context, lambda: injector.configured if injector is not None else None)
         self._poke = Poke(settings)
+        self._is_installing = settings.injects and context.follow_fib is not follow_no_fib
+        self._installation = Installation(self._bird, self._not_installed)
         remedy = f"systemctl status bird; `{settings.birdc} show status` must answer"
         super().__init__("bird", context, self._bird, injector, remedy=remedy)
+
+    async def run(self) -> None:
+        mending = asyncio.create_task(self._installation.run())
+        try:
+            await super().run()
+        finally:
+            mending.cancel()
 
     async def publish(self, delta: Delta) -> None:
         self._hurry()
@@ -59,6 +70,20 @@ class BirdExporter(AskingExporter[Standing]):
     async def close(self) -> None:
         await self._poke.close()
         await super().close()
+
+    async def _ask(self, address: Address) -> None:
+        await super()._ask(address)
+        self._installation.look()
+
+    def _not_installed(self) -> Collection[Address]:
+        return self._ledger.exported - self._ledger.installed if self._is_installing else ()
+
+    def _problems(self) -> Iterable[Problem]:
+        yield from super()._problems()
+        lacking = self._installation.lacking(CONFIRMATION_S) if self._is_connected else ()
+        if lacking:
+            text = f"BIRD announces {min(lacking, key=str)} and has not put it into the kernel"
+            yield Problem(text, f"BIRD's protocol kernel must export it: {FRAGMENT}", len(lacking))
 
     def _hurry(self) -> None:
         if is_needed(self._bird.status, self._bird.protocols):

@@ -30,9 +30,10 @@ TURNS = 10
 """So many held addresses are asked for at each look: 1 ms of BIRD's time, 10 ms of FRR's."""
 SWEEP_FROM = 32
 """More addresses than this are asked for all at once."""
-SWEEP_SHARE = 20
+SWEEP_SHARE = 5
 """A look at everything is followed by so many times its duration without one."""
 SWEEP_PAUSE_S: Seconds = 0.1
+SWEEP_AFTER_REMINDER_S: Seconds = 0.3
 SWEEP_S: Seconds = 30.0
 """Between two looks at everything in the background."""
 REMIND_FIRST_S: Seconds = 1.0
@@ -344,6 +345,7 @@ class AskingExporter(Generic[TheStanding]):
         else:
             await self._daemon.remind()
         self._agenda.ask_all(now)
+        self._next_sweep = min(self._next_sweep, now + SWEEP_AFTER_REMINDER_S)
 
     # what is told
 
