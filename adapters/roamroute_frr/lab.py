@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class FrrLab:
         text = "\n".join(["frr defaults traditional", *lines(self._site(router, mode))])
         (etc / "frr.conf").write_text(text + "\n", encoding="utf-8")
         vtysh = (_vtysh(folder), "--vty_socket", str(directory), "--config_dir", str(etc))
-        commands = [_in_private_folder(directory, [str(folder / name), *_arguments(name)]) for name in names]
+        commands = [daemon_command(folder, name, directory) for name in names]
         commands.append(("sh", "-c", f'cd "$1" && shift && {LOAD}', "sh", str(directory), *vtysh, "-b"))
         return LabDaemon(
             tuple(commands),
@@ -99,13 +99,11 @@ class FrrLab:
         )
 
 
-def _in_private_folder(directory: Path, command: Sequence[str]) -> tuple[str, ...]:
-    return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", PREPARE, "sh", str(directory), *command)
-
-
-def _arguments(name: str) -> tuple[str, ...]:
-    """No TCP port for a terminal; what it has to say goes to its standard output."""
-    return (*USER, "-P", "0", "--log", "stdout", *(NETLINK_BUFFER if name == "zebra" else ()))
+def daemon_command(folder: Path, name: str, directory: Path) -> tuple[str, ...]:
+    """How one of FRR's daemons is started with `directory` as its /run/frr: no TCP port, its log on standard output."""
+    options = (*USER, "-P", "0", "--log", "stdout", *(NETLINK_BUFFER if name == "zebra" else ()))
+    privately = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", PREPARE, "sh", str(directory))
+    return (*privately, str(folder / name), *options)
 
 
 def _folder(options: Mapping[str, str]) -> Path:
