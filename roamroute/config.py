@@ -151,10 +151,7 @@ class Config:
     @property
     def quiet_context(self) -> ExporterContext:
         """What an exporter may know when it only prints or checks: its events and lines go nowhere."""
-        roaming = self.roaming
-        return ExporterContext(
-            roaming.interfaces, roaming.prefixes, self.kernel.numbers, lambda event: None, lambda *line: None
-        )
+        return ExporterContext(self.roaming.interfaces, self.roaming.prefixes, self.kernel.numbers)
 
 
 def read_config(path: Path) -> Config:

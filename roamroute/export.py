@@ -152,8 +152,8 @@ class ExporterContext:
     interfaces: tuple[str, ...]
     prefixes: tuple[Prefix, ...]
     kernel: KernelNumbers
-    emit: Callable[[Event], None]
-    log: Callable[[str, str], None]
+    emit: Callable[[Event], None] = lambda _event: None
+    log: Callable[[str, str], None] = lambda _level, _line: None
     changed: Callable[[], None] = lambda: None
     follow_fib: Callable[[Callable[[FibChange], None]], Coroutine[Any, Any, None]] = follow_no_fib
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 
+from roamroute.adapter.programs import command_line, words_of
 from roamroute.export import ExporterContext
 from roamroute.values import Prefix
 from roamroute_babeld.needs import RESERVED
@@ -26,20 +24,9 @@ def fragment(settings: Settings, context: ExporterContext) -> str:
     return render(settings, context, settings.version or installed_version(command_line(settings.command)))
 
 
-def command_line(command: str) -> tuple[str, ...]:
-    """A program's name, path or command line as a list, the program with its path where it can be found."""
-    program, *arguments = shlex.split(command) or [""]
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/local/sbin")
-    return (found or program, *arguments)
-
-
 def installed_version(command: Sequence[str]) -> Version | None:
-    """Ask the program; None where it is not here. babeld prints its version on stderr."""
-    try:
-        done = subprocess.run([*command, "-V"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return parse_version((done.stderr or done.stdout).strip())
+    """Ask the program; None where it is not here, or is something else."""
+    return parse_version(words_of([*command, "-V"]) or "")
 
 
 def render(settings: Settings, context: ExporterContext, version: Version | None) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from roamroute.adapter.programs import command_line
 from roamroute.errors import MachineUnfit
 from roamroute.export import ExporterContext, LabDaemon, LabRouter
 from roamroute.values import Prefix
-from roamroute_babeld.fragment import DUPLICATES, command_line, installed_version, render
+from roamroute_babeld.fragment import DUPLICATES, installed_version, render
 from roamroute_babeld.settings import Settings
 from roamroute_babeld.version import quirks_of
 
@@ -34,9 +35,7 @@ class BabeldLab:
         (router.directory / "babeld.pid").unlink(missing_ok=True)
         files = []
         if router.client_links:
-            context = ExporterContext(
-                router.client_links, router.roaming_prefixes, router.kernel, lambda event: None, lambda *line: None
-            )
+            context = ExporterContext(router.client_links, router.roaming_prefixes, router.kernel)
             files.append(router.directory / "babeld.roamroute.conf")
             files[-1].write_text(render(Settings(socket=socket, version=version), context, version), encoding="utf-8")
         files.append(router.directory / "babeld.conf")

@@ -60,7 +60,7 @@ class Bgpd:
         configuration = self.folder / f"bgpd{self.number}.conf"
         # Two that call each other hang up on each other, and wait for two minutes before they call again.
         passive = "\tpassive\n" if self.number == 2 else ""
-        context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers(), lambda _event: None, lambda *_line: None)
+        context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers())
         assert SPEC.config is not None
         lines = (
             "AS 65000",

@@ -136,7 +136,7 @@ class Pair:
 
 
 def bare_context() -> ExporterContext:
-    return ExporterContext(("wlan0", "wlan1"), PREFIXES, KernelNumbers(), lambda _event: None, lambda *_line: None)
+    return ExporterContext(("wlan0", "wlan1"), PREFIXES, KernelNumbers())
 
 
 @pytest.fixture(scope="module", params=AS_INSTALLED)

@@ -252,7 +252,7 @@ def test_a_socket_that_never_answers_blocks_nothing(tmp_path: Path) -> None:
 
 
 async def _stays_silent(path: Path) -> None:
-    context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers(), lambda event: None, lambda *line: None)
+    context = ExporterContext(("wlan0",), PREFIXES, KernelNumbers())
     exporter = BabeldExporter(Settings(socket=str(path)), context)
     task = asyncio.create_task(exporter.run())
     worst, before = 0.0, time.monotonic()

@@ -21,7 +21,7 @@ PREFIXES = (ip_network("fd44:0:0:1::/64"), ip_network("10.44.0.0/16"))
 
 
 def context(numbers: KernelNumbers = KernelNumbers()) -> ExporterContext:
-    return ExporterContext(("wlan0",), PREFIXES, numbers, lambda event: None, lambda *line: None)
+    return ExporterContext(("wlan0",), PREFIXES, numbers)
 
 
 @pytest.mark.parametrize("version", ["1.12.1", "1.13.1", "unknown"])
