@@ -63,7 +63,7 @@ def site_of(settings: Settings, context: ExporterContext) -> Site:
         hosts=context.prefixes,
         source="static" if settings.injects else "kernel",
         as_number=settings.as_number,
-        reflectors=settings.reflectors or tuple(each for each in EXAMPLE_REFLECTORS if each.version in versions),
+        reflectors=tuple(each for each in settings.reflectors or EXAMPLE_REFLECTORS if each.version in versions),
         versions=versions,
     )
 

@@ -3,7 +3,7 @@
 FRR's daemons look for each other in /run/frr, and 10's mgmtd does so whatever its options say: each router has a mount
 namespace in which its own folder lies there. Options: `command`, the folder with the programs (default /usr/lib/frr;
 `vtysh` from there, or else from the search path), `mode` ("kernel" or "inject"), `hello-interval` (OSPF's, whole
-seconds; FRR's own is 10).
+seconds; FRR's own is 10), `reflectors` (who reflects in iBGP: "gateway", or "routers": all but the access points).
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import attrs
 
 from roamroute.errors import MachineUnfit
-from roamroute.export import LabDaemon, LabRouter
-from roamroute.values import Address, Prefix
+from roamroute.export import LabDaemon, LabPeer, LabRouter
+from roamroute.values import Address
 from roamroute_frr.config import Site, lines
 
 DEFAULT_FOLDER = "/usr/lib/frr"
+REFLECTING = {"gateway": ("gateway",), "routers": ("gateway", "router")}
 USER = ("-u", "root", "-g", "frrvty")
 """FRR gives up the right to write into other users' folders, and the lab's are root's."""
 NETLINK_BUFFER = ("-s", "90000000")
@@ -76,15 +77,11 @@ class FrrLab:
         )
 
     def _site(self, router: LabRouter, mode: str) -> Site:
-        gateways = [peer for peer in router.others if peer.role == "gateway"]
-        addresses: list[Address] = [
-            address for peer in gateways for address in (peer.router_address, peer.router_address_ipv4)
-        ]
-        clients: list[Prefix] = [
-            ip_network(address)
-            for peer in (router.others if router.role == "gateway" else ())
-            for address in (peer.router_address, peer.router_address_ipv4)
-        ]
+        reflecting = REFLECTING.get(router.options.get("reflectors", "gateway"), ())
+        if not reflecting:
+            raise MachineUnfit(f"reflectors={router.options['reflectors']}: must be one of {', '.join(REFLECTING)}")
+        reflectors = [peer for peer in router.others if peer.role in reflecting]
+        reflected = [peer for peer in router.others if peer not in reflectors] if router.role in reflecting else []
         hello = router.options.get("hello-interval")
         return Site(
             routing=self.routing,
@@ -93,10 +90,14 @@ class FrrLab:
             source="static" if mode == "inject" else "kernel",
             router_id=router.router_address_ipv4 if isinstance(router.router_address_ipv4, IPv4Address) else None,
             originates_default=bool(router.announces),
-            reflectors=tuple(addresses),
-            clients=tuple(clients),
+            reflectors=_addresses(reflectors),
+            clients=tuple(ip_network(address) for address in _addresses(reflected)),
             hello_s=max(1, round(float(hello))) if hello is not None else None,
         )
+
+
+def _addresses(peers: Sequence[LabPeer]) -> tuple[Address, ...]:
+    return tuple(address for peer in peers for address in (peer.router_address, peer.router_address_ipv4))
 
 
 def daemon_command(folder: Path, name: str, directory: Path) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class FrrRouters:
 
     def vtysh(self, name: str, *lines: str) -> str:
         """What vtysh shows for these lines."""
-        command = [str(word) for word in self._command(name)]
+        command = self.command(name)
         arguments = [word for line in lines for word in ("-c", line)]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
         return done.stdout + done.stderr
@@ -108,7 +108,8 @@ class FrrRouters:
         family = "-6" if ":" in prefix else "-4"
         return self.namespaces[name].run("ip", family, "route", "show", prefix).strip()
 
-    def _command(self, name: str) -> Sequence[object]:
+    def command(self, name: str) -> Sequence[str]:
+        """How vtysh is started for a router."""
         command = self.settings[name]["command"]
         assert isinstance(command, list)
         return command
