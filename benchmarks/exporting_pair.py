@@ -144,6 +144,10 @@ class Exporters:
         begun: float = self.call(self._publish(delta))
         return begun
 
+    def wait_confirmed(self, count: int, limit_s: float) -> None:
+        """Wait until the adapter has no more to ask: the daemon confirms so many routes. Raises: NotReached."""
+        wait_until(lambda: self.call(self._confirmed()) in (count, None), "all is confirmed", limit_s, poll_s=0.25)
+
     def cpu_s(self) -> float:
         """Processor time of the thread and of the processes that the adapter keeps (birdc, vtysh)."""
         kept = sum(_cpu_s(process) for process in _children() - self._others)
@@ -176,6 +180,10 @@ class Exporters:
 
     async def _is_connected(self) -> bool:
         return self.adapter.report().is_connected
+
+    async def _confirmed(self) -> int | None:
+        exported = self.adapter.report().exported
+        return len(exported) if exported is not None else None
 
     async def _publish_all(self) -> None:
         self.fib.apply_all(())
