@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     drain = add("drain", _drain, "withdraw everything and hold, for maintenance")
     drain.add_argument("--resume", action="store_true", help="end the drain")
     fragment = add("config", _config, "print what another program needs", needs_file=True)
-    fragment.add_argument("program", metavar="PROGRAM", help="babeld, hostapd, sysctl, or another exporter's name")
+    fragment.add_argument("program", metavar="PROGRAM", help="hostapd, sysctl, or an exporter's name")
     commands.add_parser("lab", help="an emulated mesh with real daemons on this machine; see roamroute lab --help")
     return parser
 
