@@ -3,7 +3,7 @@
 FRR's daemons look for each other in /run/frr, and 10's mgmtd does so whatever its options say: each router has a mount
 namespace in which its own folder lies there. Options: `command`, the folder with the programs (default /usr/lib/frr;
 `vtysh` from there, or else from the search path), `mode` ("kernel" or "inject"), `hello-interval` (OSPF's, whole
-seconds; FRR's own is 10), `reflectors` (who reflects in iBGP: "gateway", or "routers": all but the access points).
+seconds; FRR's own is 10). In iBGP the gateway is the route reflector.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from roamroute.values import Address
 from roamroute_frr.config import Site, lines
 
 DEFAULT_FOLDER = "/usr/lib/frr"
-REFLECTING = {"gateway": ("gateway",), "routers": ("gateway", "router")}
 USER = ("-u", "root", "-g", "frrvty")
 """FRR gives up the right to write into other users' folders, and the lab's are root's."""
 NETLINK_BUFFER = ("-s", "90000000")
@@ -77,11 +76,8 @@ class FrrLab:
         )
 
     def _site(self, router: LabRouter, mode: str) -> Site:
-        reflecting = REFLECTING.get(router.options.get("reflectors", "gateway"), ())
-        if not reflecting:
-            raise MachineUnfit(f"reflectors={router.options['reflectors']}: must be one of {', '.join(REFLECTING)}")
-        reflectors = [peer for peer in router.others if peer.role in reflecting]
-        reflected = [peer for peer in router.others if peer not in reflectors] if router.role in reflecting else []
+        reflectors = [peer for peer in router.others if peer.role == "gateway"]
+        reflected = router.others if router.role == "gateway" else ()
         hello = router.options.get("hello-interval")
         return Site(
             routing=self.routing,

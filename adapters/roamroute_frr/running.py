@@ -192,9 +192,9 @@ def _read_list(running: Running, words: Sequence[str]) -> None:
             version = 4 if family == "ip" else 6
             running.prefix_lists.setdefault((version, name), []).append(_prefix_rule(words))
         case ["access-list", name, "seq", _, "permit" | "deny", *_]:
-            running.access_lists.setdefault((4, name), []).append(_access_rule(words, 3))
+            running.access_lists.setdefault((4, name), []).append(_access_rule(words, 4))
         case ["ipv6", "access-list", name, "seq", _, "permit" | "deny", *_]:
-            running.access_lists.setdefault((6, name), []).append(_access_rule(words, 4))
+            running.access_lists.setdefault((6, name), []).append(_access_rule(words, 5))
         case _:
             pass
 

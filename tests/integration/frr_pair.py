@@ -95,13 +95,20 @@ class FrrRouters:
     @contextlib.contextmanager
     def configured(self, name: str, lines: Sequence[str], undo: Sequence[str]) -> Iterator[None]:
         """With `lines` configured for the length of the block; both must be accepted."""
-        answer = self.vtysh(name, "configure terminal", *lines)
-        assert "%" not in answer, answer
+        self.configure(name, lines)
         try:
             yield
         finally:
-            answer = self.vtysh(name, "configure terminal", *undo)
-            assert "%" not in answer, answer
+            self.configure(name, undo)
+
+    def configure(self, name: str, lines: Sequence[str]) -> None:
+        """Configure lines that FRR accepts; again where 10.3's mgmtd is still busy with the ones before."""
+        answer = ""
+        for _ in range(5):
+            answer = self.vtysh(name, "configure terminal", *lines)
+            if "could not lock" not in answer:
+                break
+        assert "%" not in answer, answer
 
     def route_at(self, name: str, prefix: str) -> str:
         """The kernel's route there, "" where there is none."""
