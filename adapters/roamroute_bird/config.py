@@ -26,21 +26,19 @@ def render(settings: Settings, context: ExporterContext, version: Version | None
     return "\n".join(_lines(settings, context, version)) + "\n"
 
 
-def site_of(settings: Settings, context: ExporterContext, version: Version | None) -> Site:
+def site_of(context: ExporterContext, version: Version | None) -> Site:
     """A site with every interface but the client links as mesh, and one reflector with an address to be replaced."""
     return Site(
         mesh=", ".join([*(f'-"{link}"' for link in context.interfaces), '"*"']),
         reflectors=(REFLECTOR,),
-        scan_time_s=scan_time_s(settings, version),
+        scan_time_s=scan_time_s(version),
         families=(6, 4) if 4 in blocks.families_of(context.prefixes) else (6,),
     )
 
 
-def scan_time_s(settings: Settings, version: Version | None) -> int | None:
-    """BIRD 3 scans at once when an interface goes down, if it learns: then it must scan again soon, or else never."""
-    if version is None or not version.forgets_kernel_routes:
-        return None
-    return blocks.NEVER_S if settings.injects else SCAN_TIME_3_S
+def scan_time_s(version: Version | None) -> int | None:
+    """How often BIRD compares the kernel with its tables on an access point; None: its default."""
+    return SCAN_TIME_3_S if version is not None and version.forgets_kernel_routes else None
 
 
 def host_lines(
@@ -70,10 +68,9 @@ def host_lines(
     else:
         yield "# but add `learn` and the import filter to it; its `metric` must not be below 9."
     if site.scan_time_s is not None:
-        yield f"# {_scan_comment(site.scan_time_s)}"
+        yield "# `scan time`: after a scan BIRD 3 leaves some changed routes out of the kernel until the next one."
     elif for_any_version:
-        seconds = blocks.NEVER_S if settings.injects else SCAN_TIME_3_S
-        yield f"# For BIRD 3 add to each kernel protocol, also to one of yours: scan time {seconds};"
+        yield f"# For BIRD 3 add to each kernel protocol, also to one of yours: scan time {SCAN_TIME_3_S};"
     for family in site.families:
         yield from blocks.kernel(family, site, learns=family in families and not settings.injects and not has_own_table)
     if has_own_table:
@@ -108,7 +105,7 @@ def routing_lines(routing: str, context: ExporterContext, site: Site) -> Iterato
 
 
 def _lines(settings: Settings, context: ExporterContext, version: Version | None) -> Iterator[str]:
-    site = site_of(settings, context, version)
+    site = site_of(context, version)
     outside = "".join(f'-"{link}", ' for link in context.interfaces)
     yield f"# Made by `roamroute config bird` for BIRD {version.text if version else f'{OLDEST.text} and later'}:"
     yield "# a bird.conf for an access point."
@@ -129,12 +126,6 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
         yield ""
         yield f"# ---- {routing}"
         yield from _commented(routing_lines(routing, context, site))
-
-
-def _scan_comment(seconds: int) -> str:
-    if seconds == blocks.NEVER_S:
-        return "`scan time`: after a scan BIRD 3 leaves some changed routes out of the kernel: no scan after the first."
-    return "`scan time`: after a scan BIRD 3 leaves some changed routes out of the kernel until the next one."
 
 
 def _commented(lines: Iterable[str]) -> Iterator[str]:

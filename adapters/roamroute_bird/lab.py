@@ -6,19 +6,18 @@ Options: `command` (the program, default bird), `mode` ("kernel" or "inject"), `
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Network
-from pathlib import Path
 
 import attrs
 
+from roamroute.adapter.programs import command_line
 from roamroute.errors import MachineUnfit
 from roamroute.export import ExporterContext, LabDaemon, LabRouter
 from roamroute_bird import blocks, config
 from roamroute_bird.blocks import Conditions, Site
 from roamroute_bird.settings import Settings
-from roamroute_bird.version import Version, installed_version, program_with_path
+from roamroute_bird.version import Version, installed_version
 
 
 @attrs.frozen
@@ -49,14 +48,12 @@ class BirdLab:
         return LabDaemon((daemon,), table, (socket,))
 
     def _lines(self, router: LabRouter, settings: Settings, version: Version | None) -> Iterator[str]:
-        context = ExporterContext(
-            router.client_links, router.roaming_prefixes, router.kernel, lambda event: None, lambda *line: None
-        )
+        context = ExporterContext(router.client_links, router.roaming_prefixes, router.kernel)
         yield f'log "{router.directory / "bird.log"}" {{ info, remote, warning, error, auth, fatal, bug }};'
         yield f"router id {router.router_address_ipv4};"
         yield "protocol device { }"
         if router.client_links:
-            site = _site(router, config.scan_time_s(settings, version))
+            site = _site(router, config.scan_time_s(version))
             yield from config.host_lines(settings, context, site)
             yield from config.routing_lines(self.routing, context, site)
             return
@@ -106,8 +103,7 @@ def _site(router: LabRouter, scan_time_s: int | None) -> Site:
 
 
 def _command(options: Mapping[str, str]) -> tuple[str, ...]:
-    program, *arguments = shlex.split(options.get("command", "bird")) or [""]
-    return (program_with_path(str(Path(program).expanduser())), *arguments)
+    return command_line(options.get("command", "bird"))
 
 
 def _uplink(router: LabRouter) -> Iterator[str]:

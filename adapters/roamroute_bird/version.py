@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from functools import total_ordering
 
 import attrs
 
-_SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
+from roamroute.adapter.programs import command_line, words_of
 
 
 @total_ordering
@@ -50,23 +48,8 @@ OLDEST = Version("2.0.8")
 NEWEST_TRIED = Version("3.1.7")
 
 
-def program_with_path(program: str) -> str:
-    """The program's path where it can be found; daemons lie outside an ordinary user's PATH."""
-    return shutil.which(program) or shutil.which(program, path=_SBIN) or program
-
-
-def installed_version(command: Sequence[str] = ("bird",)) -> Version | None:
-    """Ask the program; None where it is not here. BIRD prints its version on stderr."""
-    program, *arguments = command
-    try:
-        done = subprocess.run(
-            [program_with_path(program), *arguments, "--version"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"BIRD version (\S+)", done.stderr + done.stdout)
+def installed_version(command: Sequence[str] | None = None) -> Version | None:
+    """Ask the program (default: bird); None where it is not here. Blocks for as long as it takes to start."""
+    words = words_of([*(command or command_line("bird")), "--version"])
+    found = re.search(r"BIRD version (\S+)", words or "")
     return Version(found[1]) if found else None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import attrs
 import pytest
-from roamroute_bird import blocks
 from roamroute_bird.config import REFLECTOR, render
 from roamroute_bird.settings import MODES, ROUTINGS, Settings
 from roamroute_bird.version import Version
@@ -76,12 +75,11 @@ def test_without_a_routing_protocol_all_are_there_and_none_is_on() -> None:
         assert any(line.startswith(f"# protocol {routing}") for line in lines), routing
 
 
-def test_bird_3_scans_again_soon_where_it_learns_and_never_where_it_does_not() -> None:
-    learning = render(Settings(routing="ospf"), CONTEXT, Version("3.1.7"))
-    injecting = render(Settings(routing="ospf", mode="inject"), CONTEXT, Version("3.1.7"))
-    assert "scan time 1;" in learning
-    assert f"scan time {blocks.NEVER_S};" in injecting
-    assert "scan time" not in render(Settings(routing="ospf"), CONTEXT, Version("2.17.5"))
+@pytest.mark.parametrize("mode", MODES)
+def test_bird_3_scans_the_kernel_again_soon(mode: str) -> None:
+    settings = Settings(routing="ospf", mode=mode)
+    assert "scan time 1;" in render(settings, CONTEXT, Version("3.1.7"))
+    assert "scan time" not in render(settings, CONTEXT, Version("2.17.5"))
 
 
 def test_the_operator_is_told_which_address_to_replace() -> None:
