@@ -20,6 +20,7 @@ NAME = "roamroute"
 """Of our prefix lists; of our route maps with 4 or 6 behind it."""
 MAIN_TABLE = 254
 """FRR imports kernel routes of IPv6 from no other (FRRouting/frr #10396, #20067)."""
+WORD = {4: "ip", 6: "ipv6"}
 CLIENTS = "roamroute-clients"
 EXAMPLE_LINK = "mesh0"
 EXAMPLE_REFLECTORS = (ip_address("2001:db8::1"), ip_address("192.0.2.1"))
@@ -103,7 +104,13 @@ def _comment(text: Iterator[str]) -> Iterator[str]:
 
 
 def lines(site: Site) -> Iterator[str]:
-    """The whole configuration of one router."""
+    """The whole configuration of one router.
+
+    Forwarding is said, because `write memory` on a router where it happens to be off keeps it off for good.
+    """
+    yield "!"
+    for version in site.versions:
+        yield f"{WORD[version]} forwarding"
     yield from _host_filters(site.hosts)
     if 4 in site.versions:
         yield from _ospf(site)
@@ -116,7 +123,7 @@ def lines(site: Site) -> Iterator[str]:
 
 def _host_filters(hosts: tuple[Prefix, ...]) -> Iterator[str]:
     """The route maps that let host routes of the roaming prefixes through, and nothing else."""
-    for version, word in ((4, "ip"), (6, "ipv6")):
+    for version, word in WORD.items():
         prefixes = [prefix for prefix in hosts if prefix.version == version]
         if not prefixes:
             continue

@@ -9,14 +9,13 @@ seconds; FRR's own is 10). In iBGP the gateway is the route reflector.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import attrs
 
+from roamroute.adapter.programs import with_path, words_of
 from roamroute.errors import MachineUnfit
 from roamroute.export import LabDaemon, LabPeer, LabRouter
 from roamroute.values import Address
@@ -109,17 +108,15 @@ def _folder(options: Mapping[str, str]) -> Path:
 
 def _vtysh(folder: Path) -> str:
     beside = folder / "vtysh"
-    return str(beside) if beside.exists() else shutil.which("vtysh") or "vtysh"
+    return with_path(str(beside) if beside.exists() else "vtysh")
 
 
 def _installed_version(folder: Path) -> tuple[int, ...]:
     """Raises: MachineUnfit where there is no FRR."""
     program = folder / "zebra"
-    try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise MachineUnfit(f"{program} cannot be run ({error}): apt-get install frr") from error
-    found = re.match(r"zebra version (\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
+    words = words_of([str(program), "--version"])
+    found = re.search(r"zebra version (\d+)\.(\d+)(?:\.(\d+))?", words or "")
     if found is None:
-        raise MachineUnfit(f"{program} is not FRR's zebra: it says {done.stdout.strip()!r}")
+        said = "cannot be run" if words is None else f"says {words.strip()[:100]!r}"
+        raise MachineUnfit(f"{program} is not FRR's zebra, or is not installed (it {said}): apt-get install frr")
     return tuple(int(number) for number in found.groups() if number is not None)
