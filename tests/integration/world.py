@@ -176,6 +176,14 @@ class World:
     def wait_exported(self, access_point: Router, *wanted: object) -> None:
         wait_until(lambda: self.is_exported(access_point, *wanted), f"{access_point.name} has exported", LIMIT_S)
 
+    def wait_peers(self, access_point: Router) -> None:
+        """Wait until the access point has a session with every other."""
+
+        def are_up() -> bool:
+            return all(peer["is_up"] for peer in self.status(access_point)["peers"]["peers"])
+
+        wait_until(are_up, f"{access_point.name} has sessions with its peers", LIMIT_S)
+
     def problems(self, access_point: Router) -> str:
         """What the exporter says is wrong, with the remedies, in one text."""
         found = self.status(access_point)["exporter"]["problems"]
@@ -252,6 +260,21 @@ def family_of(address: object) -> str:
     return "-4" if "." in str(address) else "-6"
 
 
+def tables_of(
+    laboratory: Laboratory, access_point: Router, settings: Mapping[str, Any] | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """The configuration of roamroute on one access point. `settings`: another `[exporters.NAME]` than the lab's."""
+    tables = daemon_tables(
+        laboratory.mesh,
+        access_point,
+        laboratory.daemons[access_point.name],
+        exporter=laboratory.installed.exporter.name,
+        exporter_settings=laboratory.routing.exporter_settings(access_point) if settings is None else settings,
+        key_file=laboratory.key_file,
+    )
+    return {**tables, "policy": QUICK}
+
+
 @contextlib.contextmanager
 def make_world(flavour: Flavour, *, client_addresses: int = 2) -> Iterator[World]:
     """A world in which everything is up, every access point has found the host beside it, and the gateway knows."""
@@ -260,18 +283,12 @@ def make_world(flavour: Flavour, *, client_addresses: int = 2) -> Iterator[World
     )
     with Laboratory(options) as laboratory:
         assert flavour.generation.version in laboratory.routing_version
-        daemons = {}
         for access_point in laboratory.mesh.access_points:
-            tables = daemon_tables(
-                laboratory.mesh,
-                access_point,
-                laboratory.daemons[access_point.name],
-                exporter=laboratory.installed.exporter.name,
-                exporter_settings=laboratory.routing.exporter_settings(access_point),
-                key_file=laboratory.key_file,
-            )
             access_point.namespace.sysctl({"net.ipv6.neigh.wlan0.base_reachable_time_ms": 3000})
-            daemons[access_point.name] = RoamrouteDaemon(access_point, {**tables, "policy": QUICK})
+        daemons = {
+            access_point.name: RoamrouteDaemon(access_point, tables_of(laboratory, access_point))
+            for access_point in laboratory.mesh.access_points
+        }
         for daemon in daemons.values():
             daemon.start()
         for daemon in daemons.values():
@@ -285,6 +302,7 @@ def make_world(flavour: Flavour, *, client_addresses: int = 2) -> Iterator[World
                 LIMIT_S,
             )
             world.wait_at(access_point, host.address)
+            world.wait_peers(access_point)
         try:
             yield world
         finally:
