@@ -58,9 +58,10 @@ async def check(settings: Settings, context: ExporterContext) -> Iterable[Findin
     try:
         seen = await _look(shell)
     except (DaemonGone, DaemonRefused, MalformedInput) as error:
+        vtysh = " ".join(settings.command)
         remedy = (
-            f"systemctl start frr; then try: {' '.join(settings.command)} -c 'show version' (as root, or in the group "
-            "frrvty; exporters.frr.command says how vtysh is started)"
+            f"systemctl start frr; then try: {vtysh} -c 'show version' (as root, or in the group frrvty). If it shows "
+            f"nothing a daemon hangs; {vtysh} -d ospf6d -c 'show version' asks one only"
         )
         return [Finding("error", "frr", str(error), remedy)]
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -73,10 +75,12 @@ class FrrRouters:
 
     def stop(self, name: str, program: str) -> None:
         """End one daemon, by the process id that it has written."""
-        path = self.directory(name) / f"{program}.pid"
-        process_id = path.read_text().strip()
-        subprocess.run(["kill", "-KILL", process_id], check=True)
+        process_id = self.process_id(name, program)
+        os.kill(process_id, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{process_id}/fd/0").exists(), f"{program} has ended", 10.0, poll_s=0.01)
+
+    def process_id(self, name: str, program: str) -> int:
+        return int((self.directory(name) / f"{program}.pid").read_text())
 
     @property
     def has_mgmtd(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Network
@@ -162,6 +164,15 @@ def test_daemons_that_do_not_run_are_found(alone: FrrRouters) -> None:
     if alone.has_mgmtd:
         alone.stop("ap", "mgmtd")
     assert_found(findings(alone), "error", r"frr: ")
+
+
+def test_a_daemon_that_hangs_is_an_error_and_not_a_wait_for_ever(alone: FrrRouters) -> None:
+    process_id = alone.process_id("ap", "ospf6d")
+    os.kill(process_id, signal.SIGSTOP)
+    try:
+        assert_found(findings(alone), "error", r"frr: ")
+    finally:
+        os.kill(process_id, signal.SIGCONT)
 
 
 def test_the_babeld_of_frr_is_refused(ospf: FrrRouters) -> None:
