@@ -22,6 +22,8 @@ from roamroute_frr.vtysh import Vtysh
 FRAGMENT = "roamroute config frr > /tmp/roamroute-frr.conf; vtysh -f /tmp/roamroute-frr.conf; vtysh -c 'write memory'"
 OLDEST = (8, 0)
 NEWEST_TRIED = (10, 3)
+MIN_ARRIVAL_MS = 1000
+"""OSPF's own (RFC 2328 appendix B)."""
 CARRIERS = {"ospf": (("ospf", 4), ("ospf6", 6)), "ibgp": (("bgp", 4), ("bgp", 6))}
 """Per routing: which protocol carries which version of IP."""
 DAEMON = {"ospf": "ospfd", "ospf6": "ospf6d", "bgp": "bgpd"}
@@ -198,6 +200,12 @@ def _carrier(
     yield from (attrs.evolve(fault, subject=subject) for fault in faults)
     if not any(fault.level in ("error", "unknown") for fault in faults):
         yield Finding("ok", subject, f"announces our host routes: `{redistribution.text}`")
+    if protocol != "bgp" and seen.running.least_pauses_ms.get(protocol, MIN_ARRIVAL_MS) > 100:
+        text = (
+            f"`timers lsa min-arrival` is not 0 in {daemon}: when a host leaves less than a second after it came, this "
+            "router drops the withdrawal and hears it again 4 to 10 s later"
+        )
+        yield Finding("warning", subject, text, f"{FRAGMENT} (and on the other routers of the mesh)")
     up = seen.neighbours.get((protocol, version), 0)
     if not up:
         what = "has no session that is up" if protocol == "bgp" else "has no neighbour in state Full"

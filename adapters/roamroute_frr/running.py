@@ -88,6 +88,8 @@ class Running:
     routers: set[str] = attrs.field(factory=set)
     """"ospf", "ospf6", "bgp", "babel"."""
     redistributions: list[Redistribution] = attrs.field(factory=list)
+    least_pauses_ms: dict[str, int] = attrs.field(factory=dict)
+    """`timers lsa min-arrival` by protocol, where it is configured."""
     filters: list[Filter] = attrs.field(factory=list)
     route_maps: dict[str, list[Clause]] = attrs.field(factory=dict)
     prefix_lists: dict[tuple[int, str], list[Rule | None]] = attrs.field(factory=dict)
@@ -179,6 +181,8 @@ def _read_router(running: Running, protocol: str, version: int, words: Sequence[
         case ["redistribute", source, *options] if version:
             named = options[options.index("route-map") + 1 :][:1] if "route-map" in options else [""]
             running.redistributions.append(Redistribution(protocol, version, source, named[0] if named else ""))
+        case ["timers", "lsa", "min-arrival", pause_ms] if pause_ms.isdecimal():
+            running.least_pauses_ms[protocol] = int(pause_ms)
         case ["neighbor", neighbour, "route-map" | "prefix-list" as kind, name, "out"] if version:
             running.filters.append(Filter(neighbour, version, kind, name))
         case _:

@@ -135,6 +135,12 @@ def test_a_redistribution_that_lets_everything_out_is_found(ospf: FrrRouters) ->
         assert_found(findings(ospf), "warning", r"ospf6d IPv6: `redistribute kernel` lets everything out")
 
 
+def test_a_timer_that_keeps_hosts_that_left_is_found(ospf: FrrRouters) -> None:
+    undo = ("router ospf6", "timers lsa min-arrival 0")
+    with ospf.configured("ap", ("router ospf6", "no timers lsa min-arrival"), undo):
+        assert_found(findings(ospf), "warning", r"`timers lsa min-arrival` is not 0 in ospf6d")
+
+
 def test_a_filter_towards_the_reflector_is_found(ibgp: FrrRouters) -> None:
     reflector = "neighbor fd44:0:0:a::2 route-map shut out"
     family = ("router bgp 65000", "address-family ipv6 unicast")

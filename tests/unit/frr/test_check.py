@@ -53,6 +53,16 @@ def test_a_protocol_without_a_neighbour_is_a_warning() -> None:
     assert found == [("warning", "frr ospf6d IPv6: ospf6d has no neighbour in state Full: nobody hears our routes")]
 
 
+@pytest.mark.parametrize("pauses", [{}, {"ospf6": 1000, "ospf": 0}])
+def test_a_router_that_drops_quick_withdrawals_is_a_warning(pauses: dict[str, int]) -> None:
+    looked = seen()
+    looked.running.least_pauses_ms = pauses
+    found = faults(looked)
+    assert {level for level, _ in found} == {"warning"}
+    assert "`timers lsa min-arrival` is not 0 in ospf6d" in found[-1][1]
+    assert len(found) == 2 - len(pauses) // 2
+
+
 @pytest.mark.parametrize("version", ["7.5.1", "6.0"])
 def test_a_version_that_is_too_old_is_refused_with_the_reason(version: str) -> None:
     ((level, text),) = faults(attrs.evolve(seen(), version=version))
