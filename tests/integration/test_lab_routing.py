@@ -5,6 +5,7 @@ The daemons are shell scripts; a third party's would be started the same way.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,12 +18,14 @@ from roamroute.errors import DaemonGone
 from roamroute.export import LabDaemon, LabRouter
 from roamroute.lab import routing as module
 from roamroute.lab.installed import InstalledRouting
-from roamroute.lab.namespaces import Sandbox
+from roamroute.lab.namespaces import CommandFailed, Sandbox
 from roamroute.lab.routing import MeshRouting
 from roamroute.lab.topology import Mesh
 from roamroute.lab.waiting import NotReached, wait_until
 
 pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs("ip", "nft", "nsenter", "setpriv", "sysctl")]
+
+GATEWAY_LINK_LOCAL = "fe80::1:1"
 
 Prepare = Callable[[LabRouter], LabDaemon]
 
@@ -202,3 +205,19 @@ def test_routes_of_any_protocol_count_for_convergence_but_an_unreachable_one_doe
     with pytest.raises(NotReached, match=r"ap2 lacks default \(IPv4\)"):
         routing.wait_converged()
     routing.stop()
+
+
+def test_a_router_that_sends_a_packet_back_does_not_redirect_its_sender(mesh: Mesh) -> None:
+    gateway, server = mesh.gateway.namespace, mesh.server
+    gateway.ip("addr flush dev server scope link", f"addr add {GATEWAY_LINK_LOCAL}/64 dev server nodad")
+    gateway.ip("route add 2001:db8::/32 via fe80::2 dev server")
+    server.ip("addr add fe80::2/64 dev gw nodad", f"route replace default via {GATEWAY_LINK_LOCAL} dev gw")
+
+    def is_redirected(address: str) -> bool:
+        with contextlib.suppress(CommandFailed):
+            server.run("ping", "-c2", "-i0.1", "-W1", address)
+        return address in server.run("ip", "-6", "route", "show", "cache")
+
+    assert not is_redirected("2001:db8::1")
+    gateway.run("nft", "delete", "table", "ip6", "no_redirects")
+    assert is_redirected("2001:db8::2")
