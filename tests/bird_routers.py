@@ -153,7 +153,13 @@ class BirdRouter:
     def configure(self, text: str | None = None) -> str:
         """Give BIRD another configuration, as an operator does; None: its first."""
         self.configuration.write_text(self.text if text is None else text)
-        return self.ask("configure")
+        wait_for(self._is_quiet, "the reconfiguration before is over")  # BIRD 3.1 dies of three at once
+        answer = self.ask("configure")
+        wait_for(self._is_quiet, "the reconfiguration is over")
+        return answer
+
+    def _is_quiet(self) -> bool:
+        return "up and running" in self.ask("show status")
 
     def hold(self, *addresses: Address, link: str = "wlan0") -> None:
         """Add host routes as roamroute's kernel exporter does."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import attrs
 
 from roamroute.errors import MalformedInput
@@ -35,15 +33,9 @@ class Status:
         return f"BIRD {self.version}"
 
     @property
-    def numbers(self) -> tuple[int, ...]:
-        """The version as numbers that can be compared: (2, 0, 12); empty where there are none."""
-        match = re.match(r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}", self.version)
-        return tuple(map(int, match[0].split("."))) if match else ()
-
-    @property
-    def generation(self) -> int:
-        """2 or 3: the first number of the version; 0 where there is none."""
-        return self.numbers[0] if self.numbers else 0
+    def is_configuring(self) -> bool:
+        """Is a reconfiguration still going on? That may wait for protocols that are going down."""
+        return self.state.startswith("Reconfiguration in progress")
 
 
 @attrs.frozen

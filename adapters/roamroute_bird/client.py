@@ -10,11 +10,14 @@ from roamroute_bird import answers
 from roamroute_bird.answers import Status
 from roamroute_bird.birdc import Birdc
 from roamroute_bird.connection import connect
-from roamroute_bird.protocol import ACCESS_DENIED, NO_PROTOCOLS_MATCH, NOT_FOUND, BirdRefused, Reply
+from roamroute_bird.protocol import ACCESS_DENIED, NO_PROTOCOLS_MATCH, NOT_FOUND, STOPPED, BirdRefused, Reply
 from roamroute_bird.settings import Settings
 
 ANSWER_LIMIT_S: Seconds = 5.0
 """A BIRD under load answers within 0.1 s; one that is stopped never."""
+TRIES = 10
+PAUSE_S: Seconds = 0.02
+"""Before a question is asked again that a reconfiguration has stopped; one takes a few ms."""
 RESTRICTED = "the access is read-only: without birdc -r, and on a socket that is not restricted"
 
 
@@ -40,18 +43,26 @@ class Client:
 
         Raises: BirdRefused, DaemonGone, MalformedInput.
         """
-        async with self._turn:
-            try:
-                if self._connection is None:
-                    self._connection = await self._open()
-                reply = await self._connection.ask(command, limit_s)
-            except BaseException:
-                await self._close()  # what comes later would be taken for the answer to the next question
-                raise
+        reply = await self._ask_once(command, limit_s)
+        for _ in range(TRIES - 1):
+            if reply.last.code != STOPPED:
+                break
+            await asyncio.sleep(PAUSE_S)
+            reply = await self._ask_once(command, limit_s)
         refusal = reply.refusal
         if refusal is not None and refusal.code not in (NOT_FOUND, NO_PROTOCOLS_MATCH):
             raise BirdRefused(command, refusal, RESTRICTED if refusal.code == ACCESS_DENIED else "")
         return reply
+
+    async def _ask_once(self, command: str, limit_s: Seconds) -> Reply:
+        async with self._turn:
+            try:
+                if self._connection is None:
+                    self._connection = await self._open()
+                return await self._connection.ask(command, limit_s)
+            except BaseException:
+                await self._close()  # what comes later would be taken for the answer to the next question
+                raise
 
     async def status(self) -> Status:
         """Raises as `ask`."""

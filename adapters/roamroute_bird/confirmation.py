@@ -21,6 +21,7 @@ from roamroute_bird.hostsfile import STATIC_PROTOCOLS
 from roamroute_bird.protocol import BirdRefused, quoted
 from roamroute_bird.routes import Route, all_for, exported_for, exported_in, routes_of
 from roamroute_bird.settings import Settings
+from roamroute_bird.version import Version
 
 _PIECE = 256
 """So many routes of a long reply are read before others have their turn: 3 ms."""
@@ -203,7 +204,7 @@ class Confirmation:
         await self._reload("out")
 
     async def _reload(self, direction: str) -> None:
-        command = "reload" if self.status.generation == 2 else "reload filters"
+        command = "reload" if Version(self.status.version) < Version("3") else "reload filters"
         for name in self.kernel_protocols:
             await self._client.ask(f"{command} {direction} {quoted(name)}")
 

@@ -17,8 +17,9 @@ from roamroute_bird.confirmation import Confirmation, Standing
 from roamroute_bird.inject import Injector
 from roamroute_bird.installation import Installation
 from roamroute_bird.poke import Poke, is_needed
-from roamroute_bird.remedies import FRAGMENT, OLDEST, problem_of
+from roamroute_bird.remedies import FRAGMENT, problem_of
 from roamroute_bird.settings import Settings
+from roamroute_bird.version import OLDEST, Version
 
 
 class Bird(Confirmation):
@@ -32,8 +33,8 @@ class Bird(Confirmation):
         """Nothing is remembered of an address."""
 
     def trouble(self) -> Problem | None:
-        if self.status.numbers and self.status.numbers < OLDEST:
-            return Problem(f"{self.program} is too old: it has no channels", "install BIRD 2.0.12 or newer")
+        if self.status.version and not Version(self.status.version).is_supported:
+            return Problem(f"{self.program} is too old", f"install BIRD {OLDEST.text} or newer")
         return None
 
     def problem(self, address: Address, standing: Standing) -> Problem:

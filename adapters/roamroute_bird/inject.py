@@ -9,14 +9,16 @@ stays, and the file goes back to what BIRD has last read, so that BIRD can start
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
 from collections.abc import Iterable
 
+from roamroute.adapter.upkeep import Upkeep
 from roamroute.delta import Delta
-from roamroute.errors import DaemonGone, DaemonRefused, KernelRefused, MalformedInput, RoamrouteError
+from roamroute.errors import DaemonGone, DaemonRefused, KernelRefused
 from roamroute.export import ExporterContext, Problem
 from roamroute.values import Address, HostRoute, Seconds
 from roamroute_bird import hostsfile
+from roamroute_bird.answers import Status
 from roamroute_bird.client import Client
 from roamroute_bird.protocol import ACCESS_DENIED, BirdRefused
 from roamroute_bird.settings import Settings
@@ -24,6 +26,8 @@ from roamroute_bird.settings import Settings
 CONFIGURE = "configure soft"
 CONFIGURE_LIMIT_S: Seconds = 30.0
 """BIRD reads 5,000 host routes in 4 ms (2.17) to 7 ms (3.1); a large configuration on a small router takes seconds."""
+PAUSE_S: Seconds = 0.02
+"""Between two looks whether a reconfiguration is over."""
 _SHUTTING_DOWN = 6
 
 
@@ -34,20 +38,13 @@ class Injector:
         self._path = settings.include
         self._versions = hostsfile.versions_of(context.prefixes)
         self._client = Client(settings)
-        self._log = context.log
         self._lines: dict[Address, str] | None = None
         """What is wanted, None before anything was said of it."""
         self._in_force: str | None = None
         """The file as BIRD has last read it; None: not known."""
         self.configured: str | None = None
         """The time of our last reconfiguration, as BIRD writes it."""
-        self._asked = 0
-        self._done = 0
-        """Numbers of changes: all up to `_done` have been worked on."""
-        self._outcome: RoamrouteError | None = None
-        """Why the last piece of work failed."""
-        self._work: asyncio.Task[None] | None = None
-        self._progress = asyncio.Event()
+        self._upkeep = Upkeep(self._bring)
 
     # what is wanted
 
@@ -66,7 +63,7 @@ class Injector:
         self._want({route.address: _line_of(route) for route in routes})
 
     def _want(self, lines: dict[Address, str]) -> None:
-        if lines != self._lines or self._outcome is not None:
+        if lines != self._lines or self.has_failed:
             self._lines = lines
             self.again()
 
@@ -76,50 +73,29 @@ class Injector:
             return
         if is_forgetful:
             self._in_force = None
-        self._asked += 1
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._keep_up())
+        self._upkeep.again()
 
     async def settled(self, limit_s: Seconds) -> None:
         """Wait until BIRD has what is wanted at this moment; returns when the limit is over, the work goes on.
 
         Raises: KernelRefused, DaemonRefused, DaemonGone when it failed.
         """
-        asked = self._asked
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                while self._done < asked:
-                    self._progress.clear()
-                    await self._progress.wait()
-                if self._outcome is not None:
-                    raise self._outcome
+        await self._upkeep.settled(limit_s)
 
     @property
     def has_failed(self) -> bool:
-        return self._outcome is not None
+        return self._upkeep.failure is not None
 
     # the work
 
-    async def _keep_up(self) -> None:
-        while self._done < self._asked:
-            asked = self._asked
-            try:
-                await self._work_once()
-                self._outcome = None
-            except (KernelRefused, DaemonRefused, DaemonGone) as error:
-                self._outcome = error
-            except MalformedInput as error:
-                self._outcome = DaemonGone(str(error))
-            self._done = asked
-            self._progress.set()
-
-    async def _work_once(self) -> None:
+    async def _bring(self) -> None:
         text = hostsfile.render(self._versions, self._lines or {})
         there = await asyncio.to_thread(hostsfile.read, self._path)
         if self._in_force is None:
             self._in_force = there or ""
         if there != text:
             await asyncio.to_thread(hostsfile.write, self._path, text)
+        await self._configured()
         try:
             reply = await self._client.ask(CONFIGURE, CONFIGURE_LIMIT_S)
         except BirdRefused as error:
@@ -129,13 +105,25 @@ class Injector:
         if reply.last.code == _SHUTTING_DOWN:
             raise DaemonGone(f'BIRD answered "{CONFIGURE}": {reply.last.text}')
         self._in_force = text
-        self.configured = (await self._client.status()).configured
+        self.configured = (await self._configured()).configured
+
+    async def _configured(self) -> Status:
+        """Wait until no reconfiguration is going on.
+
+        BIRD queues one behind another, and BIRD 3.1.7 dies when a third comes (conf.c, assertion in config_free).
+        """
+        until = time.monotonic() + CONFIGURE_LIMIT_S
+        while (status := await self._client.status()).is_configuring:
+            if time.monotonic() > until:
+                raise DaemonGone(f"BIRD has been reconfiguring itself for {CONFIGURE_LIMIT_S:g} s")
+            await asyncio.sleep(PAUSE_S)
+        return status
 
     # what is told
 
     def problems(self, routes: int) -> Iterable[Problem]:
         """What keeps BIRD from taking the routes."""
-        match self._outcome:
+        match self._upkeep.failure:
             case BirdRefused() as refused if refused.refusal.code == ACCESS_DENIED:
                 yield Problem(str(refused), 'let roamroute configure BIRD, or use mode = "kernel"', routes)
             case BirdRefused() as refused:
@@ -151,11 +139,7 @@ class Injector:
                 pass
 
     async def close(self) -> None:
-        work, self._work = self._work, None
-        if work is not None:
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+        await self._upkeep.close()
         await self._client.close()
 
 

@@ -16,8 +16,8 @@ from roamroute.errors import RoamrouteError
 from roamroute.values import Address, Instant, Seconds
 from roamroute_bird.confirmation import Confirmation
 
-FIRST_PAUSE_S: Seconds = 0.1
-"""BIRD has a route in the kernel within 5 ms after it was read."""
+FIRST_PAUSE_S: Seconds = 0.2
+"""BIRD has a route in the kernel within 5 ms after it was read, and the kernel tells of it within 100 ms."""
 LAST_PAUSE_S: Seconds = 60.0
 
 

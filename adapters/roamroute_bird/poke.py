@@ -18,8 +18,8 @@ from roamroute.values import Instant, Seconds
 from roamroute_bird.answers import Protocol, Status
 from roamroute_bird.client import Client
 from roamroute_bird.settings import Settings
+from roamroute_bird.version import Version
 
-MENDED = (2, 14)
 POKING_S: Seconds = 1.2
 """Babel sends triggered updates once a second."""
 PAUSE_S: Seconds = 0.02
@@ -28,7 +28,7 @@ PAUSE_S: Seconds = 0.02
 
 def is_needed(status: Status, protocols: Iterable[Protocol]) -> bool:
     """Is this a BIRD that sleeps on its updates?"""
-    if not status.numbers or status.numbers >= MENDED:
+    if not status.version or not Version(status.version).sends_late:
         return False
     return any(protocol.kind == "Babel" and protocol.is_up for protocol in protocols)
 

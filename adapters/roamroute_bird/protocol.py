@@ -26,6 +26,8 @@ COMMAND_LIMIT_BYTES = 1000
 WELCOME = 1
 NOT_FOUND = 8001
 NO_PROTOCOLS_MATCH = 8003
+STOPPED = 8004
+"""BIRD 3 gives up a listing when it is reconfigured meanwhile."""
 ACCESS_DENIED = 8007
 _REFUSALS = 8000
 

@@ -8,7 +8,6 @@ from roamroute_bird.answers import Protocol
 from roamroute_bird.confirmation import Confirmation, Obstacle, Standing
 from roamroute_bird.settings import Settings
 
-OLDEST = (2, 0)
 FRAGMENT = "compare BIRD's configuration with what `roamroute config bird` prints, or run `roamroute check`"
 
 

@@ -237,7 +237,7 @@ class TestWithTheRealBirdInjecting(
         here = pair.here
         pair.flush()
         here.include.unlink(missing_ok=True)
-        here.ask("configure")
+        here.configure()
 
         def refuse() -> str:
             here.configuration.write_text(here.text + "protocol nonsense { }\n")

@@ -373,7 +373,7 @@ async def test_routes_that_the_operator_took_away_come_back(pair: Pair) -> None:
         await ap.exports(HOST)
         assert "Reconfigur" in here.ask("configure undo")
         here.include.unlink()
-        here.ask("configure")
+        here.configure()
         await reaches(pair.there, HOST, "")
         await ap.exports(HOST)
         await reaches(pair.there, HOST, "e0")
