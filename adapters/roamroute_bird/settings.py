@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from roamroute.adapter.settings import choice, read_table, text, texts
+from roamroute.adapter.settings import choice, number, read_table, text, texts
 from roamroute.errors import ConfigError
+from roamroute.values import Address
 from roamroute_bird.protocol import quoted
 
 DEFAULT_SOCKET = "/run/bird/bird.ctl"
 DEFAULT_INCLUDE = "/etc/bird/roamroute-hosts.conf"
 MODES = ("kernel", "inject")
 ROUTINGS = ("babel", "ospf", "ibgp")
+DEFAULT_AS = 65000
 
 
 @attrs.frozen
@@ -32,6 +35,12 @@ class Settings:
     """The file of static routes that is ours in mode "inject"; both address families are in it."""
     routing: str = ""
     """The routing protocol for `roamroute config bird`: "babel", "ospf", "ibgp"; "": print all three."""
+    mesh: tuple[str, ...] = ()
+    """The mesh interfaces that `roamroute config bird` writes for; empty: all but the client links."""
+    reflectors: tuple[Address, ...] = ()
+    """The route reflectors that `roamroute config bird` writes for."""
+    as_number: int = DEFAULT_AS
+    """The autonomous system that `roamroute config bird` writes for."""
     protocols: tuple[str, ...] = ()
     """BIRD's names of the protocols of which each must export our routes; empty: one that is up suffices."""
 
@@ -52,6 +61,21 @@ def _absolute(value: Any) -> str:
     return path
 
 
+def _addresses(value: Any) -> tuple[Address, ...]:
+    words: tuple[str, ...] = texts('a list of addresses such as ["fd44:0:0:a::1"]')(value)
+    try:
+        return tuple(ip_address(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"must be a list of addresses, but {error}") from None
+
+
+def _as_number(value: Any) -> int:
+    checked = number(1, 4294967295)(value)
+    if not isinstance(checked, int):
+        raise ValueError(f"must be a whole number, not {value!r}")
+    return checked
+
+
 def _names(value: Any) -> tuple[str, ...]:
     names: tuple[str, ...] = texts('names of BIRD\'s protocols such as ["babel1"]')(value)
     for name in names:
@@ -68,6 +92,9 @@ _CHECKS = {
     "mode": choice(*MODES),
     "include": _absolute,
     "routing": choice(*ROUTINGS),
+    "mesh": texts('a list of interfaces such as ["mesh0"]'),
+    "reflectors": _addresses,
+    "as_number": _as_number,
     "protocols": _names,
 }
 

@@ -12,7 +12,7 @@ from roamroute.errors import ConfigError
 
 def test_nothing_has_to_be_said() -> None:
     settings = parse({})
-    assert settings == Settings(DEFAULT_SOCKET, (), "kernel", DEFAULT_INCLUDE, "", ())
+    assert settings == Settings(DEFAULT_SOCKET, (), "kernel", DEFAULT_INCLUDE, "", (), (), 65000, ())
     assert not settings.injects
     assert settings.birdc == f"birdc -s {DEFAULT_SOCKET}"
 
@@ -41,6 +41,10 @@ def test_a_socket_and_a_command_contradict_each_other() -> None:
         ("include", False),
         ("include", "hosts.conf"),
         ("routing", "rip"),
+        ("mesh", "mesh0"),
+        ("reflectors", ["rr1"]),
+        ("as_number", 0),
+        ("as_number", 6.5),
         ("protocols", "babel1"),
         ("protocols", ["babel'1"]),
     ],
