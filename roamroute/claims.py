@@ -39,6 +39,7 @@ each costs every peer two datagrams. Associations are not limited: each costs it
 _ADDRESS_CLAIMS_BURST = 500
 _RETRY_S: Seconds = 5.0  # a claim that a living peer missed is repeated after this time, then after twice as much, …
 _RETRIES = 5  # … so often: 155 s in all, after which its neighbour cache has told it
+_BEFORE_PEER_S: Seconds = 5.0  # a station that connects right after our start has us claim it before a peer is known
 _RETRY_PAUSE_S: Seconds = 0.02  # between the claims that a peer hears which comes back: 1,000 hosts take 20 s
 
 
@@ -51,6 +52,8 @@ class Claims:
         self._tested_for: dict[Address, set[Mac]] = {}
         """Which trials wait for an address: the union of all `Trial.untested`."""
         self.peers: frozenset[PeerId] = frozenset()
+        self._met_at: dict[PeerId, Instant] = {}
+        """When each was up for the first time since our start."""
         self._budget = Budget(_ADDRESS_CLAIMS_PER_S, _ADDRESS_CLAIMS_BURST)
 
     # -- our claims -------------------------------------------------------------------------------------------------
@@ -178,6 +181,7 @@ class Claims:
         if peer == book.me:
             return
         self.peers |= {peer}
+        self._met_at.setdefault(peer, book.now)
         delay: Seconds = 0.0
         for host in book.hosts.values():
             if peer in host.missed and host.holder == book.me and host.is_here:
@@ -315,7 +319,26 @@ class Claims:
                 self._answer(claim, Verdict.PENDING, host, "a greater claim is on trial")
                 return
             self._end_trial(trial)
-        self._judge(host, claim)
+        if self._is_older_than_association(host, claim):
+            self._defend(host, claim)
+        else:
+            self._judge(host, claim)
+
+    def _is_older_than_association(self, host: Host, claim: Claim) -> bool:
+        """True, once for an association, when the station connected here before we first heard of the peer.
+
+        We were just started, and the peer repeats what it held. If not so, the station answers it, and it claims anew.
+        """
+        book, since = self._book, host.associated_at
+        if host.station_link is None or host.holder != book.me or since is None or host.is_defended:
+            return False
+        return self._met_at.get(claim.peer, book.now) >= since >= book.now - _BEFORE_PEER_S
+
+    def _defend(self, host: Host, claim: Claim) -> None:
+        host.is_defended, host.sequence = True, claim.sequence
+        wanted = tuple(entry.address for entry in host.entries.values() if entry.is_wanted)
+        self.claim(host, Basis.ASSOCIATION, f"connected here before {claim.peer} was heard of", wanted)
+        self._answer(claim, Verdict.REFUSED, host, "connected here")
 
     def _judge(self, host: Host, claim: Claim) -> None:
         """The claim is the greatest one: follow it, or test it."""

@@ -96,6 +96,8 @@ class Host:
     surrendered: tuple[Address, ...] = ()
     surrendered_at: Instant = 0.0
     associated_at: Instant | None = None
+    is_defended: bool = False
+    """Since this association a greater claim has been answered by one of ours once."""
     denied: dict[Address, Instant] = attrs.field(factory=dict)
     """Addresses that another host holds at a peer, with the time until which we believe so."""
     watched_link: str | None = None

@@ -35,6 +35,7 @@ class Presence:
         host = book.host(station.mac)
         host.station_link = station.link
         host.associated_at = book.now
+        host.is_defended = False
         host.refusals = 0
         book.questions.end_all(host.mac)
         for kind in ("ghost", "expel", "reauthentication"):

@@ -223,6 +223,39 @@ def test_a_refusal_that_names_our_own_greater_claim_is_repeated_too() -> None:
     play << our_claim(42)
 
 
+def test_after_a_start_a_peer_cannot_take_a_station_that_connected_before_it_was_heard_of() -> None:
+    play = new_peers_play(peers=())
+    play.play(connected())
+    play.play(events.PeerJoined(PEER1))
+    play >> claim(7, addresses=(A1,))
+    play << our_claim(8)
+    play << our_answer(Verdict.REFUSED, 7, 8, ME)
+    play >> answered(8, addresses=(A1,))
+    play << announce(A1)
+    play.skip()
+    play >> claim(9)  # the host has moved on to it
+    play << withdraw(A1)
+
+
+def test_a_peer_that_was_restarted_takes_a_station_that_connected_before_that() -> None:
+    play = new_peers_play()
+    play.play(connected(), answered(1), *answers(A1))
+    play.play(events.PeerLost(PEER1), events.PeerJoined(PEER1))
+    play.skip()
+    play >> claim(7)
+    play << withdraw(A1)
+
+
+def test_what_a_peer_says_of_a_station_that_connected_long_before_is_followed() -> None:
+    play = new_peers_play(peers=())
+    play.play(connected(), *answers(A1))
+    play.play(wait(6))
+    play.play(events.PeerJoined(PEER1))
+    play.skip()
+    play >> claim(7)
+    play << withdraw(A1)
+
+
 def test_a_refusal_by_who_had_accepted_means_that_the_host_has_moved_on() -> None:
     play = holding_play(A1)
     number = number_of(play)
