@@ -136,6 +136,8 @@ class Confirmation:
         Raises: as `learn`.
         """
         before = (self._breaks, self._absent, self._redistributions)
+        if self._shell.breaks != self._breaks:
+            self._next_number = 1  # it may have been ospf6d that restarted
         absent = set()
         found: set[tuple[str, int, str]] = set()
         for name in self.protocols:
@@ -162,7 +164,7 @@ class Confirmation:
         table = answers.redistributed6(await self._shell.json("show ipv6 ospf6 redistribute json"))
         now = self._clock()
         self._next_number_at = now + max(TABLE_PAUSE_S, TABLE_SHARE * (now - begun))
-        self._next_number = 1 + max(table.values(), default=0)
+        self._next_number = max(self._next_number, 1 + max(table.values(), default=0))
         hosts = ((answers.host_of(prefix), number) for prefix, number in table.items())
         self._numbers = {address: number for address, number in hosts if address is not None}
         return frozenset(self._numbers)
