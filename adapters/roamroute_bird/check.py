@@ -18,7 +18,7 @@ from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
 from roamroute.export import ExporterContext, Finding
 from roamroute_bird.answers import Channel, Protocol, Status
 from roamroute_bird.blocks import families_of
-from roamroute_bird.config import SCAN_TIME_3_S
+from roamroute_bird.config import SCAN_TIME_S
 from roamroute_bird.confirmation import Confirmation, Obstacle
 from roamroute_bird.hostroutes import KernelRoute, host_routes, is_on_client_link, is_ours
 from roamroute_bird.hostsfile import STATIC_PROTOCOLS
@@ -179,13 +179,13 @@ def scan_findings(status: Status, statements: Statements | None) -> Iterator[Fin
     """BIRD 3 leaves some changed routes out of the kernel after a scan, until the next one."""
     if not Version(status.version).forgets_kernel_routes:
         return
-    remedy = f"scan time {SCAN_TIME_3_S}; in every protocol kernel that learns: {FRAGMENT}"
+    remedy = f"scan time {SCAN_TIME_S}; in every protocol kernel that learns: {FRAGMENT}"
     text = f"after a kernel scan {status.program} leaves some changed routes out of the kernel until the next scan"
     if statements is None or not statements.kernels:
         yield Finding("warning", "bird scan time", f"{text}; its configuration cannot be seen", remedy)
         return
-    slow = [each for each in statements.kernels if each.learns and each.scan_time_s > 2 * SCAN_TIME_3_S]
-    middling = [each for each in statements.kernels if not each.learns and SCAN_TIME_3_S < each.scan_time_s <= 3600]
+    slow = [each for each in statements.kernels if each.learns and each.scan_time_s > 2 * SCAN_TIME_S]
+    middling = [each for each in statements.kernels if not each.learns and SCAN_TIME_S < each.scan_time_s <= 3600]
     for statement in (*slow, *middling):
         name = statement.name or f"the one for IPv{statement.family}"
         yield Finding("warning", "bird scan time", f"{text}: {statement.scan_time_s} s in {name}", remedy)

@@ -8,42 +8,31 @@ from roamroute.export import ExporterContext
 from roamroute_bird import blocks
 from roamroute_bird.blocks import Site
 from roamroute_bird.settings import ROUTINGS, Settings
-from roamroute_bird.version import OLDEST, Version, installed_version
+from roamroute_bird.version import OLDEST
 
 REFLECTOR = "2001:db8::1"
 """Stands for the address of the operator's route reflector; never a real one (RFC 3849)."""
-SCAN_TIME_3_S = 1
-"""BIRD 3 corrects at the next scan what it has left out of the kernel; see docs/bird-facts.md."""
+SCAN_TIME_S = 1
+"""A burst of routes overflows BIRD's netlink socket, and BIRD 3 leaves changed routes out of the kernel: the next scan
+mends both. With 5,000 routes it costs 4 ms of CPU a second (2.17) to 9 (3.1); see docs/bird-facts.md."""
 
 
 def fragment(settings: Settings, context: ExporterContext) -> str:
-    """The text for the BIRD that is installed here, or for any when there is none."""
-    return render(settings, context, installed_version())
+    """The text for every version from 2.0.8 on."""
+    return "\n".join(_lines(settings, context)) + "\n"
 
 
-def render(settings: Settings, context: ExporterContext, version: Version | None) -> str:
-    """The text for one version; None: for any, with the line that only BIRD 3 needs left to the reader."""
-    return "\n".join(_lines(settings, context, version)) + "\n"
-
-
-def site_of(context: ExporterContext, version: Version | None) -> Site:
+def site_of(context: ExporterContext) -> Site:
     """A site with every interface but the client links as mesh, and one reflector with an address to be replaced."""
     return Site(
         mesh=", ".join([*(f'-"{link}"' for link in context.interfaces), '"*"']),
         reflectors=(REFLECTOR,),
-        scan_time_s=scan_time_s(version),
+        scan_time_s=SCAN_TIME_S,
         families=(6, 4) if 4 in blocks.families_of(context.prefixes) else (6,),
     )
 
 
-def scan_time_s(version: Version | None) -> int | None:
-    """How often BIRD compares the kernel with its tables on an access point; None: its default."""
-    return SCAN_TIME_3_S if version is not None and version.forgets_kernel_routes else None
-
-
-def host_lines(
-    settings: Settings, context: ExporterContext, site: Site, *, for_any_version: bool = False
-) -> Iterator[str]:
+def host_lines(settings: Settings, context: ExporterContext, site: Site) -> Iterator[str]:
     """How host routes come into BIRD, and what the mesh says into the kernel."""
     numbers = context.kernel
     families = blocks.families_of(context.prefixes)
@@ -66,11 +55,8 @@ def host_lines(
     if settings.injects or has_own_table:
         yield "# but see that yours exports all routes of the mesh; its `metric` must not be 0."
     else:
-        yield "# but add `learn` and the import filter to it; its `metric` must not be below 9."
-    if site.scan_time_s is not None:
-        yield "# `scan time`: after a scan BIRD 3 leaves some changed routes out of the kernel until the next one."
-    elif for_any_version:
-        yield f"# For BIRD 3 add to each kernel protocol, also to one of yours: scan time {SCAN_TIME_3_S};"
+        yield "# but add `learn`, `scan time` and the import filter to it; its `metric` must not be below 9."
+    yield "# `scan time`: the next scan mends what a burst of routes, or BIRD 3 at any time, has left undone."
     for family in site.families:
         yield from blocks.kernel(family, site, learns=family in families and not settings.injects and not has_own_table)
     if has_own_table:
@@ -104,11 +90,10 @@ def routing_lines(routing: str, context: ExporterContext, site: Site) -> Iterato
             yield from blocks.bgp(site, announced)
 
 
-def _lines(settings: Settings, context: ExporterContext, version: Version | None) -> Iterator[str]:
-    site = site_of(context, version)
+def _lines(settings: Settings, context: ExporterContext) -> Iterator[str]:
+    site = site_of(context)
     outside = "".join(f'-"{link}", ' for link in context.interfaces)
-    yield f"# Made by `roamroute config bird` for BIRD {version.text if version else f'{OLDEST.text} and later'}:"
-    yield "# a bird.conf for an access point."
+    yield f"# Made by `roamroute config bird`: a bird.conf for an access point, for BIRD {OLDEST.text} and later."
     yield "# In a bird.conf of your own, keep what you have and take the parts that you lack."
     yield ""
     yield "log syslog all;"
@@ -116,7 +101,7 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
     yield "# Without another IPv4 address write one yourself: router id 192.0.2.1;"
     yield f'router id from {outside}"*";'
     yield "protocol device { }"
-    yield from host_lines(settings, context, site, for_any_version=version is None)
+    yield from host_lines(settings, context, site)
     if settings.routing:
         yield from routing_lines(settings.routing, context, site)
         return

@@ -53,7 +53,7 @@ class BirdLab:
         yield f"router id {router.router_address_ipv4};"
         yield "protocol device { }"
         if router.client_links:
-            site = _site(router, config.scan_time_s(version))
+            site = _site(router, config.SCAN_TIME_S)
             yield from config.host_lines(settings, context, site)
             yield from config.routing_lines(self.routing, context, site)
             return

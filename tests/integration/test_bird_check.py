@@ -11,11 +11,10 @@ from pathlib import Path
 import attrs
 import pytest
 from bird_routers import LIMIT_S, Pair, wait_for
-from generations import BIRD, Generation, parameters
+from generations import BIRD, parameters
 from roamroute_bird.check import check
-from roamroute_bird.config import render
+from roamroute_bird.config import fragment
 from roamroute_bird.settings import Settings
-from roamroute_bird.version import Version
 
 from roamroute.export import ExporterContext, Finding, KernelNumbers
 
@@ -87,9 +86,9 @@ def settings_of(
     )
 
 
-def printed(pair: Pair, settings: Settings, generation: Generation) -> str:
+def printed(pair: Pair, settings: Settings) -> str:
     """What `roamroute config bird` prints, with the test's log, router ID and mesh link."""
-    text = render(settings, CONTEXT, Version(generation.version))
+    text = fragment(settings, CONTEXT)
     text = text.replace("log syslog all;", f'log "{pair.here.folder}/bird.log" all;')
     text = text.replace('router id from -"wlan0", "*";', "router id 10.0.0.1;")
     return text.replace('-"wlan0", "*"', '"e0" { type wired; hello interval 500 ms; update interval 1 s; }')
@@ -132,7 +131,7 @@ def configure(pair: Pair, text: str) -> None:
 
 def test_nothing_is_wrong_with_the_printed_configuration(pair: Pair) -> None:
     settings = settings_of(pair)
-    configure(pair, printed(pair, settings, pair.generation))
+    configure(pair, printed(pair, settings))
     wait_until_well(pair, settings)
     levels = {finding.subject: finding.level for finding in findings(pair, settings)}
     assert levels["bird host routes for IPv6"] == levels["bird host routes for IPv4"] == "ok"
@@ -146,7 +145,7 @@ def test_nothing_is_wrong_with_the_printed_configuration_that_injects(pair: Pair
     )
     pair.here.leave(HOST, HOST4)
     try:
-        configure(pair, printed(pair, settings, pair.generation))
+        configure(pair, printed(pair, settings))
         wait_until_well(pair, settings)
         wait_for(
             lambda: [each.level for each in findings(pair, settings) if "host routes" in each.subject] == ["ok"] * 2,
@@ -160,7 +159,7 @@ def test_nothing_is_wrong_with_the_printed_configuration_that_injects(pair: Pair
 @pytest.mark.parametrize("name", KERNEL_MISTAKES)
 def test_a_mistake_in_mode_kernel_is_found(pair: Pair, name: str) -> None:
     mistake, settings = KERNEL_MISTAKES[name], settings_of(pair)
-    text = printed(pair, settings, pair.generation)
+    text = printed(pair, settings)
     assert mistake.old in text
     pair.there.hold(HOST)  # so that another access point announces it, too
     try:
@@ -174,7 +173,7 @@ def test_a_mistake_in_mode_kernel_is_found(pair: Pair, name: str) -> None:
 
 def test_a_bird_without_a_kernel_protocol_is_found(pair: Pair) -> None:
     settings = settings_of(pair)
-    text = re.sub(r"protocol kernel kernel6 \{.*?\n\}\n", "", printed(pair, settings, pair.generation), flags=re.DOTALL)
+    text = re.sub(r"protocol kernel kernel6 \{.*?\n\}\n", "", printed(pair, settings), flags=re.DOTALL)
     configure(pair, text)
     wait_for_error(pair, settings, "there is none")
 
@@ -194,7 +193,7 @@ def test_a_static_protocol_that_is_down_is_found(pair: Pair) -> None:
         "protocol static roamroute6 { disabled; ipv6; }\nprotocol static roamroute4 { ipv4; }\n"
     )
     try:
-        configure(pair, printed(pair, settings, pair.generation))
+        configure(pair, printed(pair, settings))
         wait_for_error(pair, settings, "roamroute6 is down")
     finally:
         pair.here.include.unlink()
@@ -202,7 +201,7 @@ def test_a_static_protocol_that_is_down_is_found(pair: Pair) -> None:
 
 def test_a_kernel_protocol_that_installs_nothing_is_found(pair: Pair) -> None:
     settings = settings_of(pair, mode="inject")
-    text = printed(pair, settings, pair.generation).replace("export where source != RTS_DEVICE", "export none")
+    text = printed(pair, settings).replace("export where source != RTS_DEVICE", "export none")
     pair.here.include.touch()
     try:
         configure(pair, text)
@@ -218,13 +217,13 @@ def test_a_routing_protocol_that_is_not_there_is_found(pair: Pair) -> None:
 
 def test_a_reflector_that_does_not_answer_is_found(pair: Pair) -> None:
     settings = settings_of(pair, routing="ibgp")
-    configure(pair, printed(pair, settings_of(pair), pair.generation) + ELSEWHERE)
+    configure(pair, printed(pair, settings_of(pair)) + ELSEWHERE)
     wait_for_error(pair, settings, "reflector9 (BGP) is start")
 
 
 def test_the_gateways_address_as_router_id_is_found(pair: Pair) -> None:
     settings = settings_of(pair)
-    text = printed(pair, settings, pair.generation).replace("router id 10.0.0.1", "router id 10.44.0.1")
+    text = printed(pair, settings).replace("router id 10.0.0.1", "router id 10.44.0.1")
     pair.here.ip("addr add 10.44.0.1/32 dev wlan0")
     try:
         configure(pair, text)
@@ -243,7 +242,7 @@ def test_a_better_route_in_the_kernel_is_found(pair: Pair) -> None:
 
 def test_bird_3_that_scans_the_kernel_rarely_is_warned_of(pair: Pair) -> None:
     settings = settings_of(pair)
-    text = printed(pair, settings, pair.generation).replace("  scan time 1;\n", "")
+    text = printed(pair, settings).replace("  scan time 1;\n", "")
     configure(pair, text)
     warnings = [finding for finding in faults(pair, settings) if finding.subject == "bird scan time"]
     assert bool(warnings) == pair.generation.version.startswith("3")

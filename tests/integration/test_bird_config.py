@@ -31,7 +31,7 @@ def test_bird_takes_every_printed_configuration(generation: Generation, tmp_path
 
 @pytest.mark.parametrize("generation", parameters(BIRD))
 def test_each_of_the_protocols_that_are_commented_out_is_whole(generation: Generation, tmp_path: Path) -> None:
-    text = (GOLDEN[0].parent / "config-all-kernel-unknown.conf").read_text(encoding="utf-8")
+    text = (GOLDEN[0].parent / "config-all-kernel.conf").read_text(encoding="utf-8")
     head, *parts = text.split("\n# ---- ")
     assert len(parts) == 3
     for part in parts:
