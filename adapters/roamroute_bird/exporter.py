@@ -7,7 +7,7 @@ In mode "kernel" the routes are in the kernel whether BIRD runs or not; a BIRD t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from roamroute.adapter.asking import CONFIRMATION_S, AskingExporter
 from roamroute.delta import Delta
@@ -48,10 +48,10 @@ class BirdExporter(AskingExporter[Standing]):
         injector = Injector(settings, context) if settings.injects else None
         self._bird = Bird(settings, context, lambda: injector.configured if injector is not None else None)
         self._poke = Poke(settings)
-        self._is_installing = settings.injects and context.follow_fib is not follow_no_fib
-        self._installation = Installation(self._bird, self._not_installed)
         remedy = f"systemctl status bird; `{settings.birdc} show status` must answer"
         super().__init__("bird", context, self._bird, injector, remedy=remedy)
+        self._is_installing = settings.injects and context.follow_fib is not follow_no_fib
+        self._installation = Installation(self._bird, self._ledger.is_uninstalled)
 
     async def run(self) -> None:
         mending = asyncio.create_task(self._installation.run())
@@ -74,10 +74,8 @@ class BirdExporter(AskingExporter[Standing]):
 
     async def _ask(self, address: Address) -> None:
         await super()._ask(address)
-        self._installation.look()
-
-    def _not_installed(self) -> Collection[Address]:
-        return self._ledger.exported - self._ledger.installed if self._is_installing else ()
+        if self._is_installing:
+            self._installation.look(address)
 
     def _problems(self) -> Iterable[Problem]:
         yield from super()._problems()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from roamroute.errors import KernelRefused
@@ -33,14 +33,14 @@ def line_of(route: HostRoute) -> str:
     return f'\troute {route} via "{route.link}";\n'
 
 
-def render(versions: Iterable[int], lines: Mapping[Address, str]) -> str:
-    """The whole file: a protocol for each of these versions of IP, and in it the lines of its addresses."""
+def render(lines: Mapping[int, Mapping[Address, str]]) -> str:
+    """The whole file: for each version of IP a protocol, and in it the lines of its addresses."""
     parts = [_HEAD]
-    for version in sorted(versions):
+    for version in sorted(lines):
         parts.append(
             f"protocol static {STATIC_PROTOCOLS[version]} {{\n\tipv{version} {{ preference {PREFERENCE}; }};\n"
         )
-        parts.extend(line for address, line in lines.items() if address.version == version)
+        parts.extend(lines[version].values())
         parts.append("}\n")
     return "".join(parts)
 

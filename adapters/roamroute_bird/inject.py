@@ -36,10 +36,13 @@ class Injector:
 
     def __init__(self, settings: Settings, context: ExporterContext) -> None:
         self._path = settings.include
-        self._versions = hostsfile.versions_of(context.prefixes)
         self._client = Client(settings)
-        self._lines: dict[Address, str] | None = None
-        """What is wanted, None before anything was said of it."""
+        self._lines: dict[int, dict[Address, str]] = {
+            version: {} for version in hostsfile.versions_of(context.prefixes)
+        }
+        """What is wanted: for each version of IP the lines of its addresses."""
+        self._is_told = False
+        """Has anything been said of what is wanted?"""
         self._in_force: str | None = None
         """The file as BIRD has last read it; None: not known."""
         self.configured: str | None = None
@@ -50,26 +53,36 @@ class Injector:
 
     def change(self, delta: Delta) -> None:
         """Take a change. Raises: DaemonRefused for an interface whose name BIRD cannot read."""
-        lines = dict(self._lines or {})
+        announced = {route.address: _line_of(route) for route in delta.announced}
+        is_news = self.has_failed
         for route in delta.withdrawn:
-            if lines.get(route.address) == _line_of(route):
-                del lines[route.address]
-        for route in delta.announced:
-            lines[route.address] = _line_of(route)
-        self._want(lines)
+            if self._of(route.address).get(route.address) == _line_of(route):
+                del self._of(route.address)[route.address]
+                is_news = True
+        for address, line in announced.items():
+            is_news = is_news or self._of(address).get(address) != line
+            self._of(address)[address] = line
+        self._told(is_news)
 
     def replace(self, routes: Iterable[HostRoute]) -> None:
         """Take the whole set. Raises as `change`."""
-        self._want({route.address: _line_of(route) for route in routes})
+        before = {version: dict(lines) for version, lines in self._lines.items()}
+        lines = {route.address: _line_of(route) for route in routes}
+        for version in self._lines:
+            self._lines[version] = {address: line for address, line in lines.items() if address.version == version}
+        self._told(self.has_failed or before != self._lines)
 
-    def _want(self, lines: dict[Address, str]) -> None:
-        if lines != self._lines or self.has_failed:
-            self._lines = lines
+    def _of(self, address: Address) -> dict[Address, str]:
+        return self._lines.setdefault(address.version, {})
+
+    def _told(self, is_news: bool) -> None:
+        is_first, self._is_told = not self._is_told, True
+        if is_first or is_news:
             self.again()
 
     def again(self, *, is_forgetful: bool = False) -> None:
         """Let BIRD read the file once more; `is_forgetful`: it may be another BIRD, which has read what is there."""
-        if self._lines is None:
+        if not self._is_told:
             return
         if is_forgetful:
             self._in_force = None
@@ -89,7 +102,7 @@ class Injector:
     # the work
 
     async def _bring(self) -> None:
-        text = hostsfile.render(self._versions, self._lines or {})
+        text = hostsfile.render(self._lines)
         there = await asyncio.to_thread(hostsfile.read, self._path)
         if self._in_force is None:
             self._in_force = there or ""

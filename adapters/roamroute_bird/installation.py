@@ -22,16 +22,18 @@ LAST_PAUSE_S: Seconds = 60.0
 
 
 class Installation:
-    """Watches what BIRD has not put into the kernel; `lacking` gives it."""
+    """Watches the addresses that were asked for lately; `is_uninstalled` tells whether BIRD forgot one."""
 
-    def __init__(self, bird: Confirmation, lacking: Callable[[], Collection[Address]]) -> None:
+    def __init__(self, bird: Confirmation, is_uninstalled: Callable[[Address], bool]) -> None:
         self._bird = bird
-        self._lacking = lacking
+        self._is_uninstalled = is_uninstalled
+        self._asked: set[Address] = set()
         self._doubt = asyncio.Event()
         self._since: Instant | None = None
 
-    def look(self) -> None:
-        """Something has changed."""
+    def look(self, address: Address) -> None:
+        """BIRD was asked for this one."""
+        self._asked.add(address)
         self._doubt.set()
 
     def lacking(self, for_s: Seconds) -> Collection[Address]:
@@ -39,6 +41,10 @@ class Installation:
         if self._since is None or time.monotonic() < self._since + for_s:
             return ()
         return self._lacking()
+
+    def _lacking(self) -> Collection[Address]:
+        self._asked = set(filter(self._is_uninstalled, self._asked))
+        return self._asked
 
     async def run(self) -> None:
         """Mend, until cancelled."""

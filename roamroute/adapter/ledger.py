@@ -139,6 +139,10 @@ class Ledger:
         """The host routes over roaming interfaces that another program has in the FIB: the daemon, where it injects."""
         return frozenset(self._installed)
 
+    def is_uninstalled(self, address: Address) -> bool:
+        """Does the daemon export it, and has not put it into the FIB?"""
+        return address in self._exported and address not in self._installed
+
     def fib_changed(self, change: FibChange) -> None:
         """For `ExporterContext.follow_fib`."""
         for address in change.lost:

@@ -17,7 +17,7 @@ SIX, FOUR = HostRoute(ip_address("fd44::a"), "wlan0"), HostRoute(ip_address("10.
 
 
 def test_each_address_family_has_its_protocol() -> None:
-    text = render((4, 6), {route.address: line_of(route) for route in (SIX, FOUR)})
+    text = render({6: {SIX.address: line_of(SIX)}, 4: {FOUR.address: line_of(FOUR)}})
     assert text == (
         "# written by roamroute at every change; what is changed here is lost\n"
         'protocol static roamroute4 {\n\tipv4 { preference 250; };\n\troute 10.44.0.7/32 via "wlan0";\n}\n'
@@ -26,7 +26,7 @@ def test_each_address_family_has_its_protocol() -> None:
 
 
 def test_the_protocols_are_there_without_routes() -> None:
-    assert render((6,), {}).count("protocol static") == 1
+    assert render({6: {}}).count("protocol static") == 1
     assert versions_of([ip_network("fd44::/64"), ip_network("fd45::/64"), ip_network("10.0.0.0/8")]) == (4, 6)
 
 
