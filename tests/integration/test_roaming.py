@@ -46,8 +46,7 @@ def test_a_client_that_joins_is_reached_at_all_its_addresses(world: World, clien
     # IPv4 has no duplicate address detection here: the address is known when its first packet has been seen.
     wait_until(lambda: is_answered(client.namespace, addresses.SERVER_IPV4), "the client reaches the server", LIMIT_S)
     world.wait_at(first, *client.addresses, client.address_ipv4)
-    for address in (*client.addresses, client.address_ipv4):
-        wait_until(lambda: world.reaches(address), f"{address} answers", LIMIT_S)  # noqa: B023
+    world.wait_reached(*client.addresses, client.address_ipv4)
 
 
 @pytest.mark.parametrize("is_polite", [False, True], ids=["silent-departure", "good-bye"])
@@ -55,7 +54,7 @@ def test_a_client_that_roams_takes_all_its_addresses_along(world: World, client:
     for access_point in (*world.access_points, world.access_points[0]):
         client.roam(access_point, is_polite=is_polite)
         world.wait_at(access_point, *client.addresses)
-        wait_until(lambda: world.reaches(client.main_address), "the client answers", LIMIT_S)
+        world.wait_reached(client.main_address)
 
 
 def test_the_host_on_the_old_access_point_reaches_the_client_that_has_left(world: World, client: Client) -> None:
@@ -110,7 +109,7 @@ def test_a_client_that_goes_back_at_once_is_where_it_is(world: World, client: Cl
     client.leave()
     client.attach(first, layer_2_down_s=0.0)
     world.wait_at(first, *client.addresses)
-    wait_until(lambda: world.reaches(client.main_address), "the client answers", LIMIT_S)
+    world.wait_reached(client.main_address)
 
 
 def test_a_privacy_address_that_appears_later_is_announced(world: World, client: Client) -> None:
@@ -167,6 +166,19 @@ def test_a_killed_daemon_adopts_the_living_without_a_flap_and_drops_the_gone(wor
     world.laboratory.sandbox.stop(monitor)
     deleted = [line for line in watched.read_text().splitlines() if line.startswith("Deleted")]
     assert not [line for line in deleted if any(f"{address} " in line for address in client.addresses)]
+
+
+def test_a_client_that_comes_before_the_peers_are_heard_of_stays(world: World, client: Client) -> None:
+    first, second, _ = world.access_points
+    client.roam(first)
+    world.wait_at(first, *client.addresses)
+    daemon = world.daemons[second.name]
+    daemon.kill()
+    daemon.start()
+    daemon.wait_ready()
+    client.roam(second)  # its sessions with the peers need another 0.1 s
+    world.wait_at(second, *client.addresses)
+    world.wait_reached(client.main_address)
 
 
 def test_babeld_killed_and_started_again_has_every_route_again(world: World, client: Client) -> None:

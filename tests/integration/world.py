@@ -136,10 +136,6 @@ class World:
         ours = ("proto", "144") if self.flavour.mode == "kernel" else ("dev", addresses.CLIENT_LINK)
         return bool(access_point.namespace.run("ip", family_of(address), "route", "show", str(address), *ours))
 
-    def reaches(self, address: object) -> bool:
-        """Whether a packet from the server comes back from the client."""
-        return is_answered(self.laboratory.mesh.server, address)
-
     def join(self, client: Client, access_point: Router) -> None:
         """Let a client appear, and wait until everybody knows all its addresses."""
         client.roam(access_point)
