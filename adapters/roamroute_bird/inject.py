@@ -16,16 +16,18 @@ from roamroute.adapter.upkeep import Upkeep
 from roamroute.delta import Delta
 from roamroute.errors import DaemonGone, DaemonRefused, KernelRefused
 from roamroute.export import ExporterContext, Problem
-from roamroute.values import Address, HostRoute, Seconds
+from roamroute.values import Address, HostRoute, Instant, Seconds
 from roamroute_bird import hostsfile
 from roamroute_bird.answers import Status
 from roamroute_bird.client import Client
-from roamroute_bird.protocol import ACCESS_DENIED, BirdRefused
+from roamroute_bird.protocol import ACCESS_DENIED, BirdRefused, Reply
 from roamroute_bird.settings import Settings
 
 CONFIGURE = "configure soft"
 CONFIGURE_LIMIT_S: Seconds = 30.0
 """BIRD reads 5,000 host routes in 4 ms (2.17) to 7 ms (3.1); a large configuration on a small router takes seconds."""
+PATIENCE_S: Seconds = 2.0
+"""After that a question is given up, if BIRD answers other questions."""
 PAUSE_S: Seconds = 0.02
 """Between two looks whether a reconfiguration is over."""
 _SHUTTING_DOWN = 6
@@ -47,6 +49,9 @@ class Injector:
         """The file as BIRD has last read it; None: not known."""
         self.configured: str | None = None
         """The time of our last reconfiguration, as BIRD writes it."""
+        self._asking: asyncio.Task[Reply] | None = None
+        self._asked_at: Instant = 0.0
+        self._is_given_up = False
         self._upkeep = Upkeep(self._bring)
 
     # what is wanted
@@ -86,7 +91,14 @@ class Injector:
             return
         if is_forgetful:
             self._in_force = None
+            self._give_up()
         self._upkeep.again()
+
+    def _give_up(self) -> None:
+        """BIRD answers others: what it has not answered here for long it never will (a birdc that hangs)."""
+        if self._asking is not None and time.monotonic() > self._asked_at + PATIENCE_S:
+            self._asking.cancel()
+            self._is_given_up = True
 
     async def settled(self, limit_s: Seconds) -> None:
         """Wait until BIRD has what is wanted at this moment; returns when the limit is over, the work goes on.
@@ -108,9 +120,8 @@ class Injector:
             self._in_force = there or ""
         if there != text:
             await asyncio.to_thread(hostsfile.write, self._path, text)
-        await self._configured()
         try:
-            reply = await self._client.ask(CONFIGURE, CONFIGURE_LIMIT_S)
+            reply = await self._configure()
         except BirdRefused as error:
             if error.refusal.code != ACCESS_DENIED and self._in_force != text:
                 await asyncio.to_thread(hostsfile.write, self._path, self._in_force)
@@ -119,6 +130,23 @@ class Injector:
             raise DaemonGone(f'BIRD answered "{CONFIGURE}": {reply.last.text}')
         self._in_force = text
         self.configured = (await self._configured()).configured
+
+    async def _configure(self) -> Reply:
+        """Ask; what `_give_up` ends is a BIRD that is gone."""
+        self._asked_at, self._is_given_up = time.monotonic(), False
+        self._asking = asyncio.create_task(self._configure_when_quiet())
+        try:
+            return await self._asking
+        except asyncio.CancelledError:
+            if self._is_given_up:
+                raise DaemonGone(f'"{CONFIGURE}" was not answered, but BIRD answers again') from None
+            raise
+        finally:
+            self._asking = None
+
+    async def _configure_when_quiet(self) -> Reply:
+        await self._configured()
+        return await self._client.ask(CONFIGURE, CONFIGURE_LIMIT_S)
 
     async def _configured(self) -> Status:
         """Wait until no reconfiguration is going on.

@@ -415,6 +415,19 @@ async def test_a_birdc_that_dies_in_the_middle_of_a_command_is_started_again(pai
         await ap.is_content()
 
 
+async def test_a_birdc_that_hangs_is_replaced(pair: Pair) -> None:
+    here = pair.here
+    birdc = ["ip", "netns", "exec", here.namespace, pair.generation.terminal, "-s", str(here.socket)]
+    async with adapter(here, command=birdc, mode="inject") as ap:
+        await ap.publish([HOST])
+        await ap.exports(HOST)
+        for child in children():
+            os.kill(child, signal.SIGSTOP)
+        assert await ap.publish([OTHER], [HOST]) < 1
+        await ap.exports(OTHER, within_s=15)
+        await reaches(pair.there, OTHER, "e0")
+
+
 async def test_read_only_access_confirms_and_says_that_it_cannot_inject(pair: Pair) -> None:
     here = pair.here
     birdc = ["ip", "netns", "exec", here.namespace, pair.generation.terminal, "-r", "-s", str(here.socket)]
