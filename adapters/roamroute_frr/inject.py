@@ -85,8 +85,10 @@ class Injector:
         self._daemon = ""
         self._breaks = 0
         self._wanted: dict[Address, HostRoute] | None = None
-        self._present: set[HostRoute] | None = None
-        """Our static routes as FRR has them; None: not known."""
+        self._present: set[HostRoute] = set()
+        """Our static routes as FRR has them."""
+        self._must_read = True
+        """What FRR has is not known any more."""
         self._taken: frozenset[Address] = frozenset()
         """For which an operator has a static route of his own over a roaming interface."""
         self._refused: dict[HostRoute, str] = {}
@@ -119,8 +121,7 @@ class Injector:
         """Compare once more; `is_forgetful`: with what FRR says now, not with what is remembered."""
         if self._wanted is None:
             return
-        if is_forgetful:
-            self._present = None
+        self._must_read = self._must_read or is_forgetful
         self._refused.clear()
         self._upkeep.again()
 
@@ -135,6 +136,10 @@ class Injector:
     def has_failed(self) -> bool:
         return self._upkeep.failure is not None
 
+    @property
+    def is_busy(self) -> bool:
+        return self._upkeep.is_busy
+
     # the work
 
     async def _work(self) -> None:
@@ -142,7 +147,7 @@ class Injector:
             while await self._work_once():
                 pass
         except (DaemonRefused, DaemonGone, MalformedInput):
-            self._present = None
+            self._must_read = True
             raise
         if self._refused:
             route, words = next(iter(self._refused.items()))
@@ -154,7 +159,8 @@ class Injector:
         Raises: DaemonRefused; DaemonGone; MalformedInput.
         """
         shell = await self._connected()
-        if self._present is None or shell.breaks != self._breaks:
+        if self._must_read or shell.breaks != self._breaks:
+            self._must_read = False
             self._present = await self._read(shell)
             self._breaks = shell.breaks
         changes = self._difference(self._present)
@@ -297,7 +303,7 @@ class Injector:
 
     async def _disconnect(self) -> None:
         shell, self._shell = self._shell, None
-        self._present = None
+        self._must_read = True
         if shell is not None:
             await shell.close()
 

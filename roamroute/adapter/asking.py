@@ -106,6 +106,10 @@ class Injection(Protocol):
     @property
     def has_failed(self) -> bool: ...
 
+    @property
+    def is_busy(self) -> bool:
+        """Is something still on its way? What the daemon lacks then is no wonder."""
+
     def change(self, delta: Delta) -> None: ...
 
     def replace(self, routes: Iterable[HostRoute]) -> None: ...
@@ -332,7 +336,7 @@ class AskingExporter(Generic[TheStanding]):
         now = self._clock()
         absent = {at for at, standing in self._standings.items() if standing.is_absent}
         has_failed = self._injection is not None and self._injection.has_failed
-        if not absent and not has_failed:
+        if self._is_bringing or not absent and not has_failed:
             self._reminder_pause_s = REMIND_FIRST_S
             return
         if now < self._next_reminder or (not has_failed and absent.isdisjoint(self._ledger.missing(REMIND_FIRST_S))):
@@ -347,6 +351,11 @@ class AskingExporter(Generic[TheStanding]):
         self._agenda.ask_all(now)
         self._next_sweep = min(self._next_sweep, now + SWEEP_AFTER_REMINDER_S)
 
+    @property
+    def _is_bringing(self) -> bool:
+        """Is the injection at work, and well?"""
+        return self._injection is not None and self._injection.is_busy and not self._injection.has_failed
+
     # what is told
 
     def _problems(self) -> Iterable[Problem]:
@@ -359,7 +368,7 @@ class AskingExporter(Generic[TheStanding]):
             yield from troubles
             if troubles:
                 return
-        if self._clock() < self._judged_from:
+        if self._clock() < self._judged_from or self._is_bringing:
             return
         trouble = self._daemon.trouble()
         if trouble is not None:

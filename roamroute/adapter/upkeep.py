@@ -34,6 +34,11 @@ class Upkeep:
         return self._failure
 
     @property
+    def is_busy(self) -> bool:
+        """Is there work that has not been finished?"""
+        return self._done < self._asked
+
+    @property
     def is_settled(self) -> bool:
         """Has everything been done that was asked for?"""
         return self._done == self._asked and self._failure is None

@@ -97,6 +97,7 @@ class Injection:
     """Takes note."""
 
     has_failed = False
+    is_busy = False
 
     def __init__(self) -> None:
         self.calls: list[object] = []

@@ -350,3 +350,22 @@ async def test_closing_withdraws_nothing() -> None:
     await injector.close()
     await injector.close()
     assert frr.lines == {static(A)}
+
+
+async def test_forgetting_in_the_middle_of_a_commit_reads_anew_after_it() -> None:
+    frr = FakeFrr(10)
+    injector = injector_for(frr)
+    commit = frr.commit
+
+    def interrupted(lines: list[str]) -> str:
+        frr.commit = commit  # type: ignore[method-assign]
+        injector.again(is_forgetful=True)
+        return commit(lines)
+
+    frr.commit = interrupted  # type: ignore[method-assign]
+    await reach(injector, A, B)
+    await injector.settled(LIMIT_S)
+    assert not injector.has_failed
+    assert not injector.is_busy
+    assert frr.lines == {static(A), static(B)}
+    assert len(frr.commits) == 1
