@@ -41,7 +41,7 @@ class Site:
     reflectors: tuple[str, ...] = ()
     autonomous_system: int = 65000
     babel_options: tuple[str, ...] = ()
-    ospf_options: tuple[str, ...] = (RETRANSMIT,)
+    ospf_options: tuple[str, ...] = ("type ptp", RETRANSMIT)
     scan_time_s: int | None = None
     tick_s: int | None = None
     families: tuple[int, ...] = FAMILIES

@@ -78,12 +78,11 @@ def routing_lines(routing: str, context: ExporterContext, site: Site) -> Iterato
             yield '# Name your mesh links instead of "*"; `type wired` or `type wireless` for each kind of them.'
             yield from blocks.babel(site, announced)
         case "ospf":
-            yield '# Name your mesh links instead of "*". A link with one neighbour wants `type ptp`: it is up at once,'
-            yield "# not after 40 s, and IPv4 needs it where links have no IPv4 network of their own."
+            yield from _ospf_comment()
             yield from blocks.ospf(site, announced)
         case _:
-            yield '# OSPF knows the way to the routers. Name your mesh links instead of "*", with `type ptp` for those'
-            yield "# that have one neighbour."
+            yield "# OSPF knows the way to the routers."
+            yield from _ospf_comment()
             yield from blocks.ospf_instance("mesh6", 6, site, {})
             yield ""
             yield f"# REPLACE {REFLECTOR} by your route reflector; docs/howto-bird.md has its configuration."
@@ -111,6 +110,11 @@ def _lines(settings: Settings, context: ExporterContext) -> Iterator[str]:
         yield ""
         yield f"# ---- {routing}"
         yield from _commented(routing_lines(routing, context, site))
+
+
+def _ospf_comment() -> Iterator[str]:
+    yield '# Name your mesh links instead of "*". Where a link has more than one neighbour, all its routers must do'
+    yield "# without `type ptp`; then it takes 40 s to come up, and IPv4 needs a network on it."
 
 
 def _commented(lines: Iterable[str]) -> Iterator[str]:

@@ -86,7 +86,7 @@ LAB = {f"bird-{routing}": BirdLab(routing) for routing in ("babel", "ospf", "ibg
 def _site(router: LabRouter, scan_time_s: int | None) -> Site:
     options = router.options
     babel = [f"type {options.get('link-type', 'wireless')}"]
-    ospf = ["type ptp", blocks.RETRANSMIT]
+    ospf = ["type ptp", blocks.RETRANSMIT]  # as printed
     if "hello-interval" in options:
         babel.append(f"hello interval {options['hello-interval']} s")
         ospf.append(f"hello {options['hello-interval']}")
