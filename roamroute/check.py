@@ -16,6 +16,7 @@ from roamroute.errors import RoamrouteError
 from roamroute.export import ExporterSpec, Finding
 from roamroute.hostapd import check_hostapd, roaming_link_of
 from roamroute.linux import machine
+from roamroute.redirects import are_forbidden
 from roamroute.sysctl import neighbour_table, versions
 from roamroute.values import Seconds
 
@@ -25,7 +26,8 @@ _EXPORTER_LIMIT_S: Seconds = 15.0
 
 async def check_machine(config: Config, spec: ExporterSpec) -> tuple[Finding, ...]:
     """Every finding, good and bad, in the order in which an operator should mend them."""
-    findings = [*_privilege(), *_interfaces(config), *_forwarding(config), *_neighbour_table(config)]
+    findings = [*_privilege(), *_interfaces(config), *_forwarding(config), *_redirects(config)]
+    findings += _neighbour_table(config)
     if config.stations.source == "hostapd":
         link_of = roaming_link_of(config.roaming.interfaces)
         findings += await check_hostapd(Path(config.stations.hostapd_dir), link_of, config.roaming.interfaces)
@@ -104,6 +106,20 @@ def _forwarding(config: Config) -> Iterator[Finding]:
                 yield Finding("error", where, "is off: this machine is no router", f"sysctl -w {name}=1")
             elif is_on and link is None:
                 yield Finding("ok", where, "is on")
+
+
+def _redirects(config: Config) -> Iterator[Finding]:
+    if 6 not in versions(config):
+        return
+    is_forbidden = are_forbidden()
+    subject, remedy = "ICMPv6 redirects", "roamroute config nftables -c FILE | nft -f -; the same on all mesh routers"
+    if is_forbidden is None:
+        yield Finding("unknown", subject, "cannot tell whether they are dropped: nft cannot be asked", remedy)
+    elif is_forbidden:
+        yield Finding("ok", subject, "are not sent")
+    else:
+        text = "are sent: clients and hosts that are told a way in the middle of a move miss a client for some seconds"
+        yield Finding("warning", subject, text, remedy)
 
 
 def _neighbour_table(config: Config) -> Iterator[Finding]:

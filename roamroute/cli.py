@@ -17,7 +17,7 @@ from roamroute.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, read_config
 from roamroute.errors import ConfigError, RoamrouteError
 
 OK, FAILED, USAGE = 0, 1, 2
-_FRAGMENTS = ("hostapd", "sysctl")
+_FRAGMENTS = ("hostapd", "nftables", "sysctl")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     drain = add("drain", _drain, "withdraw everything and hold, for maintenance")
     drain.add_argument("--resume", action="store_true", help="end the drain")
     fragment = add("config", _config, "print what another program needs", needs_file=True)
-    fragment.add_argument("program", metavar="PROGRAM", help="hostapd, sysctl, or an exporter's name")
+    fragment.add_argument("program", metavar="PROGRAM", help="hostapd, nftables, sysctl, or an exporter's name")
     commands.add_parser("lab", help="an emulated mesh with real daemons on this machine; see roamroute lab --help")
     return parser
 
@@ -178,6 +178,10 @@ def _config(options: argparse.Namespace) -> int:
         from roamroute.sysctl import sysctl_fragment
 
         print(sysctl_fragment(config), end="")
+    elif options.program == "nftables":
+        from roamroute.redirects import nftables_fragment
+
+        print(nftables_fragment(), end="")
     elif options.program == "hostapd":
         from roamroute.hostapd import hostapd_fragment
 

@@ -24,22 +24,11 @@ from ipaddress import IPv6Address
 
 import attrs
 
+from roamroute import redirects
 from roamroute.lab import addresses
 from roamroute.lab.namespaces import Namespace, Sandbox
 
 ROUTER_COUNT = 2
-NO_REDIRECTS = """\
-table ip6 no_redirects {
-    chain output {
-        type filter hook output priority filter; policy accept;
-        icmpv6 type nd-redirect drop
-    }
-}
-"""
-"""What an operator must see to on every router. While routes change, a packet may go back where it came from, and Linux
-redirects its sender then: a host on the link keeps a wrong next hop, and does not reach the client for 3 to 11 s. An
-access point redirects its clients to each other. IPv6 has no `send_redirects` to forbid it (Linux 6.18).
-"""
 
 
 @attrs.define(eq=False)
@@ -128,7 +117,7 @@ class Mesh:
         }
         for router in self.all_routers:
             router.namespace.sysctl(forwarding)
-            router.namespace.run("nft", "-f", "-", stdin=NO_REDIRECTS)
+            router.namespace.run("nft", "-f", "-", stdin=redirects.NFTABLES)
         self.server.sysctl({"net.ipv6.conf.default.accept_dad": 0})
         pairs = [(self.gateway, router) for router in self.routers]
         pairs += list(itertools.pairwise(self.routers)) if has_loop else []

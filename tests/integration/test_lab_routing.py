@@ -219,5 +219,5 @@ def test_a_router_that_sends_a_packet_back_does_not_redirect_its_sender(mesh: Me
         return address in server.run("ip", "-6", "route", "show", "cache")
 
     assert not is_redirected("2001:db8::1")
-    gateway.run("nft", "delete", "table", "ip6", "no_redirects")
+    gateway.run("nft", "delete", "table", "ip6", "roamroute")
     assert is_redirected("2001:db8::2")
