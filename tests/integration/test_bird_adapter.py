@@ -379,6 +379,18 @@ async def test_routes_that_the_operator_took_away_come_back(pair: Pair) -> None:
         await reaches(pair.there, HOST, "e0")
 
 
+async def test_an_undo_that_the_operator_has_scheduled_takes_no_route_of_ours_for_long(pair: Pair) -> None:
+    async with adapter(pair.here, mode="inject") as ap:
+        await ap.publish([OTHER])
+        await ap.exports(OTHER)
+        assert "Undo scheduled" in pair.here.ask("configure timeout 1")
+        await ap.publish([HOST], [OTHER])
+        await asyncio.sleep(1.5)  # 2.0.12 undoes it all the same
+        await ap.exports(HOST)
+        await reaches(pair.there, HOST, "e0")
+        await reaches(pair.there, OTHER, "")
+
+
 # -- a BIRD that does not answer, and a birdc that dies
 
 
