@@ -52,8 +52,7 @@ class Claims:
         self._tested_for: dict[Address, set[Mac]] = {}
         """Which trials wait for an address: the union of all `Trial.untested`."""
         self.peers: frozenset[PeerId] = frozenset()
-        self._met_at: dict[PeerId, Instant] = {}
-        """When each was up for the first time since our start."""
+        self._met_at: dict[PeerId, Instant] = {}  # when each was up for the first time since our start
         self._budget = Budget(_ADDRESS_CLAIMS_PER_S, _ADDRESS_CLAIMS_BURST)
 
     # -- our claims -------------------------------------------------------------------------------------------------
@@ -107,7 +106,7 @@ class Claims:
         for entry in map(host.entries.get, named):
             if entry is not None and entry.named_at is None:
                 entry.named_at = book.now
-        host.awaited = self.peers
+        host.asked = host.awaited = self.peers
         host.missed = frozenset()
         host.retries = 0
         book.questions.end_all(host.mac)
@@ -212,6 +211,7 @@ class Claims:
             host.retries += 1
             host.missed -= audience
             host.awaited |= audience
+            host.asked |= audience
             self._book.ask(SendClaim(host.claim, f"{len(audience)} peers have not heard it"))
 
     def answer_came(self, peer: PeerId, answer: Answer) -> None:
@@ -241,7 +241,7 @@ class Claims:
         holder = answer.holder
         if not 0 < answer.sequence <= SEQUENCE_MAX or is_less(answer, host.claim):
             return
-        if holder in self.peers and holder not in host.awaited and holder not in host.missed:
+        if holder in host.asked - host.awaited - host.missed:
             # It had heard our claim before it made the greater one: the host has moved on to it.
             self._lose(host, answer.sequence, holder, f"{holder} has claimed it since")
         elif not host.is_here:
@@ -456,7 +456,7 @@ class Claims:
         if host.claim is not None:
             self._book.ask(DropClaim(host.mac, because))
         host.claim = None
-        host.awaited = host.missed = frozenset()
+        host.asked = host.awaited = host.missed = frozenset()
         host.pending_until = 0.0
         host.refusals = 0
         for kind in ("answers", "claim", "missed"):

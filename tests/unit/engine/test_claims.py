@@ -223,6 +223,14 @@ def test_a_refusal_that_names_our_own_greater_claim_is_repeated_too() -> None:
     play << our_claim(42)
 
 
+def test_a_refusal_by_a_peer_that_came_up_after_the_claim_is_none_of_a_host_that_moved_on() -> None:
+    play = new_peers_play(peers=())
+    play.play(connected(), events.PeerJoined(PEER1))
+    play.skip()
+    play >> answered(1, Verdict.REFUSED, sequence=3, holder=PEER1)
+    play << our_claim(4)
+
+
 def test_after_a_start_a_peer_cannot_take_a_station_that_connected_before_it_was_heard_of() -> None:
     play = new_peers_play(peers=())
     play.play(connected())
