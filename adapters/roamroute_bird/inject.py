@@ -111,6 +111,10 @@ class Injector:
     def has_failed(self) -> bool:
         return self._upkeep.failure is not None
 
+    @property
+    def is_busy(self) -> bool:
+        return self._upkeep.is_busy
+
     # the work
 
     async def _bring(self) -> None:
