@@ -65,7 +65,7 @@ async def test_it_asks_for_a_while_and_ends(client: FakeClient, monkeypatch: pyt
         one.go_on()
     assert len(asyncio.all_tasks()) == 2, "several changes, one poke"
     async with asyncio.timeout(5):
-        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))  # type: ignore[arg-type]
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
     assert client.asked > 1
     await one.close()
 
@@ -75,7 +75,7 @@ async def test_a_bird_that_is_gone_is_not_poked(client: FakeClient) -> None:
     one = Poke(Settings())
     one.go_on()
     async with asyncio.timeout(5):
-        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))  # type: ignore[arg-type]
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
     assert client.asked == 1
     await one.close()
 
