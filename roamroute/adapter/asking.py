@@ -334,9 +334,13 @@ class AskingExporter(Generic[TheStanding]):
     async def _remind(self) -> None:
         """Where the daemon does not have routes that it should have by now, let it look again."""
         now = self._clock()
+        if self._is_bringing:
+            self._judged_from = now + CONFIRMATION_S
+            self._next_reminder = now + REMIND_FIRST_S
+            return
         absent = {at for at, standing in self._standings.items() if standing.is_absent}
         has_failed = self._injection is not None and self._injection.has_failed
-        if self._is_bringing or not absent and not has_failed:
+        if not absent and not has_failed:
             self._reminder_pause_s = REMIND_FIRST_S
             return
         if now < self._next_reminder or (not has_failed and absent.isdisjoint(self._ledger.missing(REMIND_FIRST_S))):
