@@ -1,13 +1,16 @@
-"""What the kernel of a network namespace shows of somebody's host routes, as `ip` says it."""
+"""What the kernel of a network namespace shows of somebody's host routes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
-from roamroute.export import KernelNumbers
+from roamroute.export import FibChange, KernelNumbers
+from roamroute.linux.foreign import ForeignRoutes
+from roamroute.testing.exporter_rig import PREFIXES
 from roamroute.values import Address, HostRoute
 
 
@@ -25,3 +28,9 @@ def installed(namespace: str, protocol: int | str = KernelNumbers().protocol) ->
     """The host routes of one protocol: ours, or a routing daemon's that installs them for us."""
     routes = [HostRoute(ip_address(each["dst"]), each["dev"]) for each in routes_of(namespace, protocol)]
     return {route.address: route for route in routes}
+
+
+async def follow_fib(changed: Callable[[FibChange], None]) -> None:
+    """`ExporterContext.follow_fib` as the daemon has it, of the namespace in which the test's thread is."""
+    links = ("wlan0", "wlan1")
+    await ForeignRoutes(PREFIXES, KernelNumbers(), changed, lambda *_line: None, interfaces=links).run()

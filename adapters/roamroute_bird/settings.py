@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from roamroute.adapter.settings import choice, number, read_table, text, texts
+from roamroute.adapter.settings import addresses, choice, read_table, text, texts, whole_number
 from roamroute.errors import ConfigError
 from roamroute.values import Address
 from roamroute_bird.protocol import quoted
@@ -61,21 +60,6 @@ def _absolute(value: Any) -> str:
     return path
 
 
-def _addresses(value: Any) -> tuple[Address, ...]:
-    words: tuple[str, ...] = texts('a list of addresses such as ["fd44:0:0:a::1"]')(value)
-    try:
-        return tuple(ip_address(word) for word in words)
-    except ValueError as error:
-        raise ValueError(f"must be a list of addresses, but {error}") from None
-
-
-def _as_number(value: Any) -> int:
-    checked = number(1, 4294967295)(value)
-    if not isinstance(checked, int):
-        raise ValueError(f"must be a whole number, not {value!r}")
-    return checked
-
-
 def _names(value: Any) -> tuple[str, ...]:
     names: tuple[str, ...] = texts('names of BIRD\'s protocols such as ["babel1"]')(value)
     for name in names:
@@ -93,8 +77,8 @@ _CHECKS = {
     "include": _absolute,
     "routing": choice(*ROUTINGS),
     "mesh": texts('a list of interfaces such as ["mesh0"]'),
-    "reflectors": _addresses,
-    "as_number": _as_number,
+    "reflectors": addresses,
+    "as_number": whole_number(1, 4294967295),
     "protocols": _names,
 }
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 
 import attrs
 
-from roamroute.adapter.settings import choice, number, read_table, texts
+from roamroute.adapter.settings import addresses, choice, read_table, texts, whole_number
 from roamroute.values import Address
 
 MODES = ("kernel", "inject")
@@ -56,26 +55,11 @@ def _at_least_one(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
-def _addresses(value: Any) -> tuple[Address, ...]:
-    words = texts('a list of addresses such as ["fd44:0:0:a::1"]')(value)
-    try:
-        return tuple(ip_address(word) for word in words)
-    except ValueError as error:
-        raise ValueError(f"must be a list of addresses, but {error}") from None
-
-
-def _as_number(value: Any) -> int:
-    checked = number(1, 4294967295)(value)
-    if not isinstance(checked, int):
-        raise ValueError(f"must be a whole number, not {value!r}")
-    return checked
-
-
 _CHECKS = {
     "command": _command,
     "mode": choice(*MODES),
     "routing": choice(*ROUTINGS),
     "mesh": texts('a list of interfaces such as ["mesh0"]'),
-    "reflectors": _addresses,
-    "as_number": _as_number,
+    "reflectors": addresses,
+    "as_number": whole_number(1, 4294967295),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
 from roamroute.errors import ConfigError
+from roamroute.values import Address
 
 Check = Callable[[Any], Any]
 """Takes the value as TOML has it, returns it as the adapter wants it. Raises: ValueError("must be …")."""
@@ -73,6 +75,18 @@ def number(least: float, most: float, unit: str = "") -> Check:
     return check
 
 
+def whole_number(least: int, most: int, unit: str = "") -> Check:
+    """A whole number in a range, in `unit`."""
+    in_range = number(least, most, unit)
+
+    def check(value: Any) -> int:
+        if not isinstance(in_range(value), int):
+            raise ValueError(f"must be a whole number, not {value!r}")
+        return int(value)
+
+    return check
+
+
 def texts(what: str) -> Check:
     """A list of texts. `what` names it with an example."""
 
@@ -82,3 +96,12 @@ def texts(what: str) -> Check:
         return tuple(value)
 
     return check
+
+
+def addresses(value: Any) -> tuple[Address, ...]:
+    """A list of addresses."""
+    words = texts('a list of addresses such as ["fd44:0:0:a::1"]')(value)
+    try:
+        return tuple(ip_address(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"must be a list of addresses, but {error}") from None

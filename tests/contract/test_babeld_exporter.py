@@ -6,14 +6,14 @@ That routes reach the far routers, and how soon, is for tests/integration.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from bad_daemons import Behaviour, hang_up, mute, serving, talk_nonsense
 from integration.babeld_mesh import AS_INSTALLED, OPERATOR, Mesh, mesh_of, sh
 from integration.linux_namespaces import inside
 from kernel_routes import installed
@@ -26,24 +26,6 @@ from roamroute.linux.fib import KernelFib
 from roamroute.testing.daemon_contract import AbsenceContract, HearingContract, RestartContract, SilenceContract
 from roamroute.testing.exporter_contract import PREFIXES, ExporterContract, Rig
 from roamroute.values import Address
-
-Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Like babeld towards its fifth client: accepted, and never spoken to."""
-    await reader.read()
-
-
-async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Like babeld that is going down."""
-
-
-async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Like another program on that socket."""
-    writer.write(b"\xff\xfe HTTP/1.1 400\r\n\r\n" + b"x" * 100_000)
-    await writer.drain()
-    await reader.read()
 
 
 async def stop_in_the_dump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,26 +59,8 @@ class TestWithABadBabeld(ExporterContract):
 
     @asynccontextmanager
     async def rig(self) -> AsyncIterator[Rig]:
-        served: set[asyncio.Task[None] | None] = set()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            served.add(asyncio.current_task())
-            try:
-                with contextlib.suppress(OSError):
-                    await self.behaviour(reader, writer)
-            finally:
-                writer.transport.abort()
-
-        server = await asyncio.start_unix_server(serve, self.socket)
-        try:
+        async with serving(self.socket, self.behaviour):
             yield Rig(table={"socket": self.socket})
-        finally:
-            await asyncio.sleep(0.01)  # what has been accepted is to be served before it is ended
-            server.close()
-            tasks = [task for task in served if task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Pair:

@@ -6,21 +6,21 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from bad_daemons import Behaviour, hang_up, mute, serving, talk_nonsense
 from bird_routers import Pair, pair_of
 from generations import BIRD, parameters
 from integration.linux_namespaces import inside
-from kernel_routes import installed, routes_of
+from kernel_routes import follow_fib, installed, routes_of
 from roamroute_bird import SPEC
 
-from roamroute.export import ExporterSpec, FibChange, KernelNumbers
+from roamroute.export import ExporterSpec, KernelNumbers
 from roamroute.linux.fib import KernelFib
-from roamroute.linux.foreign import ForeignRoutes
 from roamroute.testing.daemon_contract import (
     AbsenceContract,
     HearingContract,
@@ -30,27 +30,10 @@ from roamroute.testing.daemon_contract import (
     SilenceContract,
 )
 from roamroute.testing.exporter_contract import ExporterContract
-from roamroute.testing.exporter_rig import PREFIXES, Rig
+from roamroute.testing.exporter_rig import Rig
 from roamroute.values import Address, HostRoute
 
-Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GREETING = b"0001 BIRD 2.17.5 ready.\n"
-
-
-async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Like a BIRD that is stopped: accepted, and never spoken to."""
-    await reader.read()
-
-
-async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Like a BIRD that is going down."""
-
-
-async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Like another program on that socket."""
-    writer.write(b"\xff\xfe HTTP/1.1 400\r\n\r\n" + b"x" * 100_000)
-    await writer.drain()
-    await reader.read()
 
 
 async def greet_and_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,26 +108,8 @@ class TestWithABadBird(ExporterContract):
 
     @asynccontextmanager
     async def rig(self) -> AsyncIterator[Rig]:
-        served: set[asyncio.Task[None] | None] = set()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            served.add(asyncio.current_task())
-            try:
-                with contextlib.suppress(OSError):
-                    await self.behaviour(reader, writer)
-            finally:
-                writer.transport.abort()
-
-        server = await asyncio.start_unix_server(serve, self.table["socket"])
-        try:
+        async with serving(self.table["socket"], self.behaviour):
             yield Rig(table=self.table)
-        finally:
-            await asyncio.sleep(0.01)  # what has been accepted is to be served before it is ended
-            server.close()
-            tasks = [task for task in served if task is not None]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +152,6 @@ class _WithTheRealBird:
         with inside(pair.here.namespace):
             yield
 
-    def follow_fib(self, changed: Callable[[FibChange], None]) -> Coroutine[Any, Any, None]:
-        links = ("wlan0", "wlan1")
-        return ForeignRoutes(PREFIXES, KernelNumbers(), changed, lambda *_line: None, interfaces=links).run()
-
     def announce_elsewhere(self, address: Address) -> None:
         self.pair.there.hold(address)
 
@@ -209,7 +170,7 @@ class TestWithTheRealBird(_WithTheRealBird, RestartContract, HearingContract, Si
             beside=lambda exporter, context: KernelFib(context, exporter.needs, exporter.may_delete),
             seen=lambda: installed(pair.here.namespace),
             settle_s=20.0,
-            follow_fib=self.follow_fib,
+            follow_fib=follow_fib,
             restart=pair.here.restart,
             stall=lambda: pair.here.signal(signal.SIGSTOP),
             go_on=lambda: pair.here.signal(signal.SIGCONT),
@@ -255,7 +216,7 @@ class TestWithTheRealBirdInjecting(
             seen=seen,
             ours=lambda: routes_of(here.namespace, KernelNumbers().protocol),
             settle_s=20.0,
-            follow_fib=self.follow_fib,
+            follow_fib=follow_fib,
             restart=here.restart,
             refuse=refuse,
             relent=relent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +13,13 @@ import pytest
 from frr_routers import Pair, pair_of
 from generations import FRR, Generation, parameters
 from integration.linux_namespaces import inside
-from kernel_routes import installed, routes_of
+from kernel_routes import follow_fib, installed, routes_of
 from roamroute_frr import SPEC
 from roamroute_frr.vtysh import PROMPT
 
 from roamroute.adapter.terminal import Terminal
-from roamroute.export import ExporterSpec, FibChange, KernelNumbers
+from roamroute.export import ExporterSpec, KernelNumbers
 from roamroute.linux.fib import KernelFib
-from roamroute.linux.foreign import ForeignRoutes
 from roamroute.testing.daemon_contract import (
     AbsenceContract,
     HearingContract,
@@ -30,7 +29,7 @@ from roamroute.testing.daemon_contract import (
     SilenceContract,
 )
 from roamroute.testing.exporter_contract import ExporterContract
-from roamroute.testing.exporter_rig import PREFIXES, Rig
+from roamroute.testing.exporter_rig import Rig
 from roamroute.values import Address, HostRoute
 
 STATIC = 196
@@ -115,10 +114,6 @@ class _WithTheRealFrr:
         routes = installed(self.pair.ap.namespace, STATIC)
         return {address: route for address, route in routes.items() if route.link.startswith("wlan")}
 
-    def follow_fib(self, changed: Callable[[FibChange], None]) -> Coroutine[Any, Any, None]:
-        links = ("wlan0", "wlan1")
-        return ForeignRoutes(PREFIXES, KernelNumbers(), changed, lambda *_line: None, interfaces=links).run()
-
 
 @pytest.mark.requires_root
 class TestWithTheRealFrr(_WithTheRealFrr, RestartContract, HearingContract, SilenceContract):
@@ -137,7 +132,7 @@ class TestWithTheRealFrr(_WithTheRealFrr, RestartContract, HearingContract, Sile
             beside=lambda exporter, context: KernelFib(context, exporter.needs, exporter.may_delete),
             seen=lambda: installed(pair.ap.namespace),
             settle_s=20.0,
-            follow_fib=self.follow_fib,
+            follow_fib=follow_fib,
             restart=lambda: pair.ap.restart("zebra", "ospf6d", "ospfd"),
             stall=lambda: pair.ap.signal("zebra", signal.SIGSTOP),
             go_on=lambda: pair.ap.signal("zebra", signal.SIGCONT),
@@ -178,7 +173,7 @@ class TestWithTheRealFrrInjecting(
                 seen=self.seen,
                 ours=lambda: routes_of(pair.ap.namespace, KernelNumbers().protocol),
                 settle_s=20.0,
-                follow_fib=self.follow_fib,
+                follow_fib=follow_fib,
                 restart=lambda: pair.ap.restart(*{keeper, "staticd"}),
                 refuse=refuse,
                 relent=relent,

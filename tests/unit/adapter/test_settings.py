@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roamroute.adapter.settings import Check, choice, flag, number, read_table, text, texts
+from roamroute.adapter.settings import Check, addresses, choice, flag, number, read_table, text, texts, whole_number
 from roamroute.errors import ConfigError
 
 CHECKS: dict[str, Check] = {
@@ -17,25 +18,39 @@ CHECKS: dict[str, Check] = {
     "mode": choice("kernel", "inject"),
     "limit_s": number(0.1, 60, "s"),
     "command": texts('a command in parts such as ["mine", "-v"]'),
+    "as_number": whole_number(1, 65535),
+    "others": addresses,
 }
 
 
 def test_what_is_right_comes_back_as_the_adapter_wants_it() -> None:
     table = {"socket": "/run/x", "quiet": True, "mode": "inject", "limit_s": 3, "command": ["mine", "-v"]}
-    assert read_table("mine", table, CHECKS) == {**table, "command": ("mine", "-v")}
+    table |= {"as_number": 65000, "others": ["fd44::1", "10.0.0.1"]}
+    assert read_table("mine", table, CHECKS) == {
+        **table,
+        "command": ("mine", "-v"),
+        "others": (ip_address("fd44::1"), ip_address("10.0.0.1")),
+    }
     assert read_table("mine", {}, CHECKS) == {}
 
 
 @pytest.mark.parametrize(
     ("table", "mistake"),
     [
-        ({"sokcet": 1}, "exporters.mine.sokcet: is not known here (known keys: socket, quiet, mode, limit_s, command)"),
+        ({"sokcet": 1}, f"exporters.mine.sokcet: is not known here (known keys: {', '.join(CHECKS)})"),
         ({"socket": " "}, "exporters.mine.socket: must be a path such as \"/run/mine.sock\", not ' '"),
         ({"socket": 7}, 'exporters.mine.socket: must be a path such as "/run/mine.sock", not 7'),
         ({"quiet": "yes"}, "exporters.mine.quiet: must be true or false, not 'yes'"),
-        ({"mode": "both"}, "exporters.mine.mode: must be \"kernel\" or \"inject\", not 'both'"),
-        ({"mode": ["kernel"]}, "exporters.mine.mode: must be \"kernel\" or \"inject\", not ['kernel']"),
+        ({"mode": "both"}, 'exporters.mine.mode: must be "kernel" or "inject", not \'both\''),
+        ({"mode": ["kernel"]}, 'exporters.mine.mode: must be "kernel" or "inject", not [\'kernel\']'),
         ({"limit_s": 61}, "exporters.mine.limit_s: must be 0.1 to 60 s, not 61"),
+        ({"as_number": 6.5}, "exporters.mine.as_number: must be a whole number, not 6.5"),
+        ({"as_number": 0}, "exporters.mine.as_number: must be 1 to 65535, not 0"),
+        (
+            {"others": ["fd44::1/64"]},
+            "exporters.mine.others: must be a list of addresses, but "
+            "'fd44::1/64' does not appear to be an IPv4 or IPv6 address",
+        ),
         ({"limit_s": True}, "exporters.mine.limit_s: must be 0.1 to 60 s, not True"),
         (
             {"command": "mine -v"},
