@@ -97,8 +97,12 @@ class FrrRouter:
         wait_for(ready.exists, f"{name} is there")
 
     def restart(self, *names: str) -> None:
-        """Kill daemons and start them again; the configuration is loaded again, as watchfrr would."""
+        """Kill these daemons, or all, and start them again."""
         self.kill(*names)
+        self.revive()
+
+    def revive(self) -> None:
+        """Start what is not running; the configuration is loaded again, as watchfrr would."""
         for name in self.daemons:
             if name not in self._running:
                 self.start_daemon(name)

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, ip_network
 import attrs
 
 from roamroute.export import ExporterContext
-from roamroute.values import Address, Instant, Seconds
+from roamroute.values import Address, HostRoute, Instant, Seconds
 from roamroute_frr import answers
 from roamroute_frr.answers import RibEntry
 from roamroute_frr.settings import Settings
@@ -197,6 +197,17 @@ class Confirmation:
         """zebra's ways to a host. Raises: as `learn`."""
         word = "ipv6" if address.version == 6 else "ip"
         return answers.rib_entries(await self._shell.json(f"show {word} route {_host(address)} json"))
+
+    async def static_routes(self) -> frozenset[HostRoute]:
+        """Our static routes that zebra has: one look at all static ones. Raises: as `learn`."""
+        found: set[HostRoute] = set()
+        for ip_version in self._versions:
+            word = "ipv6" if ip_version == 6 else "ip"
+            for prefix, entry in answers.rib(await self._shell.json(f"show {word} route static json")):
+                address = answers.host_of(prefix)
+                if address is not None and self.is_ours(entry):
+                    found |= {HostRoute(address, link) for link in entry.links & self._interfaces}
+        return frozenset(found)
 
     def is_ours(self, entry: RibEntry) -> bool:
         """Is this the route that we have made, in the kernel or as a static one?"""

@@ -62,7 +62,7 @@ class Frr(Confirmation):
 def create(settings: Settings, context: ExporterContext) -> AskingExporter[Standing]:
     """The exporter for one FRR."""
     frr = Frr(settings, context)
-    injector = Injector(settings, context, frr.entries, frr.is_ours) if settings.injects else None
+    injector = Injector(settings, context, frr.static_routes) if settings.injects else None
     remedy = (
         "systemctl start frr; roamroute must be in the group frrvty, or reach vtysh by sudo (exporters.frr.command); "
         f'try {" ".join(settings.command)} -c "show version"'

@@ -23,7 +23,6 @@ from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
 from roamroute.export import ExporterContext, Problem
 from roamroute.values import Address, HostRoute, Seconds
 from roamroute_frr import answers
-from roamroute_frr.answers import RibEntry
 from roamroute_frr.confirmation import TAG
 from roamroute_frr.settings import Settings
 from roamroute_frr.vtysh import FrrRefused, Shell, Vtysh, refusal
@@ -63,23 +62,21 @@ class CommitRefused(FrrRefused):
 class Injector:
     """Keeps FRR's static routes in step with what is wanted; works in a task of its own, also when nobody runs.
 
-    `table` gives zebra's ways to an address: after a restart of mgmtd staticd goes on with routes that the
-    configuration does not have any more.
+    `in_zebra` gives our static routes that zebra has: after a restart of mgmtd staticd goes on with routes that the
+    configuration does not have any more. They are removed by being configured again first.
     """
 
     def __init__(
         self,
         settings: Settings,
         context: ExporterContext,
-        table: Callable[[Address], Awaitable[tuple[RibEntry, ...]]],
-        is_ours: Callable[[RibEntry], bool],
+        in_zebra: Callable[[], Awaitable[frozenset[HostRoute]]],
         *,
         connect: Callable[[Sequence[str], str], Shell] = Vtysh,
     ) -> None:
         self._settings = settings
         self._context = context
-        self._table = table
-        self._is_ours = is_ours
+        self._in_zebra = in_zebra
         self._connect = connect
         self._shell: Shell | None = None
         self._daemon = ""
@@ -227,7 +224,15 @@ class Injector:
             else:
                 others.add(address)
         self._taken = frozenset(others)
+        if self._daemon == "mgmtd":
+            ours |= {route for route in await self._left_over() if (self._wanted or {}).get(route.address) != route}
         return ours
+
+    async def _left_over(self) -> frozenset[HostRoute]:
+        try:
+            return await self._in_zebra()
+        except (DaemonRefused, DaemonGone, MalformedInput):
+            return frozenset()  # a zebra that does not answer is the confirmation's trouble
 
     def _is_roaming(self, address: Address) -> bool:
         return any(address.version == prefix.version and address in prefix for prefix in self._context.prefixes)
@@ -270,7 +275,7 @@ class Injector:
 
     async def _remove_ghost(self, shell: Shell, route: HostRoute) -> None:
         """Remove what staticd has and the configuration has not: put it in, then take it out."""
-        if not any(self._is_ours(entry) and route.link in entry.links for entry in await self._table(route.address)):
+        if route not in await self._left_over():
             return
         await self._commit(shell, [Change(route)])
         await self._commit(shell, [Change(route, is_removal=True)])

@@ -201,6 +201,22 @@ async def test_what_a_killed_daemon_had_is_there_again_without_help(
         await ap.is_gone_from_far(*HOSTS, third)
 
 
+async def test_a_host_that_left_while_mgmtd_was_away_does_not_stay_announced(
+    pair: Pair, world: tuple[Pair, str, str]
+) -> None:
+    if "mgmtd" not in pair.ap.daemons or world[2] == "kernel":
+        pytest.skip("FRR 8 has no mgmtd, and in mode kernel it holds nothing of ours")
+    async with access_point(pair, world[2]) as ap:
+        await ap.publish_all(*HOSTS)
+        await ap.exports(*HOSTS)
+        pair.ap.kill("mgmtd")
+        await ap.publish(withdrawn=(HOST6,))
+        await asyncio.to_thread(pair.ap.revive)
+        await ap.is_gone_from_far(HOST6)
+        await ap.reaches_far(HOST4)
+        await ap.exports(HOST4)
+
+
 async def test_a_zebra_that_hangs_holds_nobody_up_and_is_told(pair: Pair, world: tuple[Pair, str, str]) -> None:
     async with access_point(pair, world[2]) as ap:
         await ap.publish_all(HOST6)

@@ -7,7 +7,6 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from roamroute_frr.answers import RibEntry
 from roamroute_frr.confirmation import TAG
 from roamroute_frr.inject import BATCH, Injector
 from roamroute_frr.settings import Settings
@@ -16,7 +15,7 @@ from roamroute_frr.vtysh import FrrRefused
 from roamroute.delta import Delta
 from roamroute.errors import DaemonGone, DaemonRefused
 from roamroute.export import ExporterContext, KernelNumbers
-from roamroute.values import Address, HostRoute
+from roamroute.values import HostRoute
 
 LIMIT_S = 5.0
 A, B, C = (HostRoute(ip_address(text), "wlan0") for text in ("fd44:0:0:1::a", "fd44:0:0:1::b", "10.44.0.12"))
@@ -44,7 +43,7 @@ class FakeFrr:
         """Lines with which a commit fails."""
         self.dies_after: int | None = None
         self.has_terminal = True
-        self.opened = 0
+        self.zebra_hangs = False
 
     def connect(self, command: Sequence[str], daemon: str) -> FakeVtysh:
         return FakeVtysh(self, daemon)
@@ -53,12 +52,11 @@ class FakeFrr:
     def lines(self) -> set[str]:
         return {f"{line} tag {tag}" if tag else line for line, tag in self.statics.items()}
 
-    async def table(self, address: Address) -> tuple[RibEntry, ...]:
-        lines = [line for line in {*self.statics, *self.ghosts} if f" {address}/" in line]
-        return tuple(
-            RibEntry("static", is_selected=True, is_installed=True, links=frozenset({line.split()[3]}), tag=TAG)
-            for line in lines
-        )
+    async def in_zebra(self) -> frozenset[HostRoute]:
+        if self.zebra_hangs:
+            raise DaemonGone("zebra does not answer")
+        words = [line.split() for line in {*self.statics, *self.ghosts}]
+        return frozenset(HostRoute(ip_network(word[2]).network_address, word[3]) for word in words)
 
     def commit(self, lines: list[str]) -> str:
         if self.poison & set(lines):
@@ -151,7 +149,7 @@ def injector_for(frr: FakeFrr) -> Injector:
         lambda *_line: None,
     )
     settings = Settings(mode="inject")
-    return Injector(settings, context, frr.table, lambda entry: entry.tag == TAG, connect=frr.connect)
+    return Injector(settings, context, frr.in_zebra, connect=frr.connect)
 
 
 async def reach(injector: Injector, *routes: HostRoute) -> None:
@@ -306,6 +304,21 @@ async def test_what_only_staticd_still_has_is_removed_by_way_of_the_configuratio
     injector.change(Delta(withdrawn=(A,)))
     await injector.settled(LIMIT_S)
     assert not any(" fd44:0:0:1::a/" in line for line in {*frr.ghosts, *frr.statics})
+
+
+async def test_what_only_staticd_has_from_an_earlier_run_is_removed_too() -> None:
+    frr = FakeFrr(10)
+    frr.ghosts = {static(A).partition(" tag ")[0], static(B).partition(" tag ")[0]}
+    await reach(injector_for(frr), B)
+    assert frr.lines == {static(B)}
+    assert not any(" fd44:0:0:1::a/" in line for line in frr.ghosts)
+
+
+async def test_a_zebra_that_does_not_answer_keeps_no_route_away() -> None:
+    frr = FakeFrr(10)
+    frr.zebra_hangs = True
+    await reach(injector_for(frr), A)
+    assert frr.lines == {static(A)}
 
 
 async def test_what_nobody_has_any_more_is_not_brought_back_to_be_removed() -> None:
