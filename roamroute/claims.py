@@ -106,8 +106,8 @@ class Claims:
         for entry in map(host.entries.get, named):
             if entry is not None and entry.named_at is None:
                 entry.named_at = book.now
-        host.asked = host.awaited = self.peers
-        host.missed = frozenset()
+        host.awaited = self.peers
+        host.accepted = host.missed = frozenset()
         host.retries = 0
         book.questions.end_all(host.mac)
         book.times.cancel(("ghost", host.mac))
@@ -211,7 +211,6 @@ class Claims:
             host.retries += 1
             host.missed -= audience
             host.awaited |= audience
-            host.asked |= audience
             self._book.ask(SendClaim(host.claim, f"{len(audience)} peers have not heard it"))
 
     def answer_came(self, peer: PeerId, answer: Answer) -> None:
@@ -241,7 +240,7 @@ class Claims:
         holder = answer.holder
         if not 0 < answer.sequence <= SEQUENCE_MAX or is_less(answer, host.claim):
             return
-        if holder in host.asked - host.awaited - host.missed:
+        if holder in host.accepted:
             # It had heard our claim before it made the greater one: the host has moved on to it.
             self._lose(host, answer.sequence, holder, f"{holder} has claimed it since")
         elif not host.is_here:
@@ -270,6 +269,7 @@ class Claims:
         for address in answer.denied[:_CLAIM_ADDRESSES]:
             self._denied(host, peer, address)
         self._take_over(host, peer, answer)
+        host.accepted |= {peer}
         self._answered(host, peer, "the peers do not object")
 
     def _denied(self, host: Host, peer: PeerId, address: Address) -> None:
@@ -287,7 +287,7 @@ class Claims:
 
     def _take_over(self, host: Host, peer: PeerId, answer: Answer) -> None:
         """Announce what the former holder knew of the host; only from one that had not answered yet."""
-        if answer.addresses and (peer in host.awaited or peer in host.missed):
+        if answer.addresses and peer not in host.accepted:
             link = host.station_link or next((entry.link for entry in host.entries.values()), None)
             if link is not None:
                 addresses = answer.addresses[: self._book.policy.addresses_per_host]
@@ -456,7 +456,7 @@ class Claims:
         if host.claim is not None:
             self._book.ask(DropClaim(host.mac, because))
         host.claim = None
-        host.asked = host.awaited = host.missed = frozenset()
+        host.accepted = host.awaited = host.missed = frozenset()
         host.pending_until = 0.0
         host.refusals = 0
         for kind in ("answers", "claim", "missed"):

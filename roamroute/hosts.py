@@ -75,9 +75,9 @@ class Host:
     addresses that go with the answer to the claim that took the host from us, at `surrendered_at`. `associated_at`: the
     last live association.
 
-    Of our own claim: `asked` are the peers that it was made for, `awaited` those that have not answered it, `missed`
-    those that did not within the time for which it is repeated; `retries` counts the repetitions for their sake,
-    `refusals` those after a refusal in a row.
+    Of our own claim: `awaited` are the peers that have not answered it, `missed` those that did not within the time for
+    which it is repeated, `accepted` those that have agreed, one that came up since among them; `retries` counts the
+    repetitions for the sake of those that missed it, `refusals` those after a refusal in a row.
     No address that waits for the peers is announced before `pending_until`, while one of them tests its own hosts.
     """
 
@@ -90,7 +90,7 @@ class Host:
     binding: dict[Address, Instant] = attrs.field(factory=dict)
     claim: Claim | None = None
     refusals: int = 0
-    asked: frozenset[PeerId] = frozenset()
+    accepted: frozenset[PeerId] = frozenset()
     awaited: frozenset[PeerId] = frozenset()
     missed: frozenset[PeerId] = frozenset()
     retries: int = 0

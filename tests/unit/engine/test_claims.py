@@ -231,6 +231,19 @@ def test_a_refusal_by_a_peer_that_came_up_after_the_claim_is_none_of_a_host_that
     play << our_claim(4)
 
 
+def test_a_peer_that_came_up_after_the_claim_hands_its_addresses_over() -> None:
+    play = new_peers_play(peers=())
+    play.play(connected(), events.PeerJoined(PEER1))
+    play.skip()
+    play >> answered(1, addresses=(A1,))
+    play << announce(A1)
+    play.skip()
+    play.play(neighbour(A1, Nud.FAILED), neighbour(A1, Nud.FAILED), left())
+    play.skip()
+    play >> answered(1, addresses=(A1,))  # late, and once more: it changes nothing
+    play.nothing_more()
+
+
 def test_after_a_start_a_peer_cannot_take_a_station_that_connected_before_it_was_heard_of() -> None:
     play = new_peers_play(peers=())
     play.play(connected())
