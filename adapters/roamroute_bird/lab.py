@@ -12,7 +12,7 @@ from ipaddress import IPv6Network
 import attrs
 
 from roamroute.adapter.programs import command_line
-from roamroute.errors import MachineUnfit
+from roamroute.errors import ConfigError, MachineUnfit
 from roamroute.export import ExporterContext, LabDaemon, LabRouter
 from roamroute_bird import blocks, config
 from roamroute_bird.blocks import Conditions, Site
@@ -88,18 +88,36 @@ def _site(router: LabRouter, scan_time_s: int | None) -> Site:
     babel = [f"type {options.get('link-type', 'wireless')}"]
     ospf = ["type ptp", blocks.RETRANSMIT]  # as printed
     if "hello-interval" in options:
-        babel.append(f"hello interval {options['hello-interval']} s")
-        ospf.append(f"hello {options['hello-interval']}")
+        milliseconds = _milliseconds(options, "hello-interval")
+        babel.append(f"hello interval {milliseconds} ms")
+        ospf.append(f"hello {max(1, round(milliseconds / 1000))}")  # OSPF has whole seconds only
     if "update-interval" in options:
-        babel.append(f"update interval {options['update-interval']} s")
+        babel.append(f"update interval {_milliseconds(options, 'update-interval')} ms")
     return Site(
         mesh=", ".join(f'"{link}"' for link in router.mesh_links),
         reflectors=tuple(str(peer.router_address) for peer in router.others if peer.role == "gateway"),
         babel_options=tuple(babel),
         ospf_options=tuple(ospf),
-        scan_time_s=int(options["scan-time"]) if "scan-time" in options else scan_time_s,
-        tick_s=int(options["tick"]) if "tick" in options else None,
+        scan_time_s=_whole_seconds(options, "scan-time") or scan_time_s,
+        tick_s=_whole_seconds(options, "tick"),
     )
+
+
+def _milliseconds(options: Mapping[str, str], name: str) -> int:
+    """Raises: ConfigError for what is no time."""
+    try:
+        return max(10, round(float(options[name]) * 1000))
+    except (ValueError, OverflowError):
+        raise ConfigError((f"{name}: must be seconds such as 0.5, not {options[name]!r}",)) from None
+
+
+def _whole_seconds(options: Mapping[str, str], name: str) -> int | None:
+    """None where it is not given. Raises: ConfigError."""
+    if name not in options:
+        return None
+    if not options[name].isdecimal() or not 0 < int(options[name]) <= blocks.NEVER_S:
+        raise ConfigError((f"{name}: must be whole seconds from 1 on, not {options[name]!r}",))
+    return int(options[name])
 
 
 def _command(options: Mapping[str, str]) -> tuple[str, ...]:
