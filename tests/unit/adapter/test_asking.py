@@ -346,6 +346,23 @@ def test_a_daemon_that_was_restarted_gets_everything_injected_again() -> None:
     play(act, injection)
 
 
+def test_an_injection_that_is_on_its_way_is_given_its_time() -> None:
+    injection = Injection()
+
+    async def act(scene: Scene) -> None:
+        injection.is_busy = True
+        await scene.exporter.publish_all(routes(A))
+        injection.calls.clear()
+        await asyncio.sleep(20)
+        assert injection.calls == []
+        assert scene.exporter.report().problems == ()
+        injection.is_busy = False
+        assert await scene.until(lambda: scene.exporter.report().problems != ()) > asking.CONFIRMATION_S - 1.1
+        assert "forgetful" in injection.calls
+
+    play(act, injection)
+
+
 def test_what_is_wrong_in_general_is_told_with_the_count() -> None:
     async def act(scene: Scene) -> None:
         scene.daemon.known = {A}

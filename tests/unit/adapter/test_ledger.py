@@ -133,6 +133,15 @@ def test_what_the_daemon_installed_is_what_the_fib_shows() -> None:
     assert ledger.events == []
 
 
+def test_what_is_exported_and_not_in_the_fib_is_uninstalled() -> None:
+    ledger = Kept()
+    ledger.publish_all(routes(A, B))
+    assert not ledger.is_uninstalled(A)
+    ledger.confirm_exactly((A, B))
+    ledger.fib_changed(FibChange(installed=frozenset({B})))
+    assert [ledger.is_uninstalled(each) for each in (A, B)] == [True, False]
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(("socket", "fib")), st.sampled_from((A, B)), st.none() | st.sampled_from("12")))
 )

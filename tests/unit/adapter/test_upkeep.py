@@ -48,8 +48,10 @@ def test_a_burst_is_two_pieces_of_work() -> None:
             daemon.file = name
             upkeep.again()
             await asyncio.sleep(0.05)
+        assert upkeep.is_busy
         assert not upkeep.is_settled
         await upkeep.settled(10)
+        assert not upkeep.is_busy
         assert upkeep.is_settled
 
     assert play(scene).read == ["a", "h"]
