@@ -24,7 +24,13 @@ from roamroute.values import Address
 
 LIMIT_S = 30.0
 USER = ("-u", "root", "-g", "frrvty")
-BIND = 'mount --bind "$1" /run/frr; test ! -d /var/lib/frr || mount --bind "$1/lib" /var/lib/frr; shift; exec "$@"'
+BIND = """\
+mkdir -p /run/frr
+mount --bind "$1" /run/frr
+test ! -d /var/lib/frr || mount --bind "$1/lib" /var/lib/frr
+shift
+exec "$@"
+"""
 PRIVATE = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
 DAEMONS = ("mgmtd", "zebra", "staticd", "ospfd", "ospf6d", "bgpd")
 _NUMBERS = itertools.count()
@@ -94,7 +100,7 @@ class FrrRouter:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(ready.exists, f"{name} is there")
+        wait_for(ready.exists, f"{name} is there: {(self.directory / f'{name}.log').read_text()[-500:]}")
 
     def restart(self, *names: str) -> None:
         """Kill these daemons, or all, and start them again."""

@@ -31,6 +31,9 @@ class Frr(Confirmation):
         if self._settings.routing and self.absent_daemons:
             names = " and ".join(self.absent_daemons)
             return Problem(f"{names} not running", f"{names} = yes in /etc/frr/daemons; systemctl restart frr")
+        if self._vtysh.no_terminal:
+            text = f"vtysh cannot be kept open, every question starts one: {self._vtysh.no_terminal}"
+            return Problem(text, "does vtysh show its prompt when you start it by hand? is /dev/pts mounted?")
         return None
 
     def problem(self, address: Address, standing: Standing) -> Problem:

@@ -50,8 +50,8 @@ def _command(value: Any) -> tuple[str, ...]:
 
 
 def _at_least_one(words: tuple[str, ...]) -> tuple[str, ...]:
-    if not words:
-        raise ValueError("must name a program, not []")
+    if not words or not words[0].strip():
+        raise ValueError(f"must name a program, not {list(words)!r}")
     return words
 
 

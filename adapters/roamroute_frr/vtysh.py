@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -18,13 +20,14 @@ from roamroute.adapter.terminal import Terminal
 from roamroute.errors import DaemonGone, DaemonRefused, MalformedInput
 from roamroute.values import Seconds
 
-PROMPT = r"(?P<name>[^\s#>(]+)(?:\([^()\s]*\))?[#>] "
-"""`ap1# `, `ap1(config)# `, `ap1(config-router)# `, `ap1> `."""
+PROMPT = r"(?P<name>[^\r\n]+?)(?:\([^()\s]*\))?[#>] "
+"""`ap1# `, `ap1(config)# `, `ap1(config-router)# `, `ap1> `; FRR lets a host's name hold anything."""
 LIMIT_S: Seconds = 5.0
 """For an answer. A table of 5,000 routes takes 0.43 s (8.4.4)."""
 START_LIMIT_S: Seconds = 10.0
 WITHOUT_TERMINAL_S: Seconds = 2.0
 """For the attempt to do without a terminal: a vtysh that hangs does so in either way."""
+KILL_LIMIT_S: Seconds = 1.0
 LARGEST_BYTES = 32 << 20
 _WARNING = re.compile(r"(?:vtysh: error reading from \w+:[^\n]*?\(\d+\))?Warning: (?:connecting|closing) [^\n]*\n?")
 _FAILED = re.compile(r"Warning: connecting to (\w+)\.\.\.failed!")
@@ -50,6 +53,9 @@ class Shell(Protocol):
     @property
     def breaks(self) -> int: ...
 
+    @property
+    def no_terminal(self) -> str: ...
+
     async def ask(self, line: str, *, limit_s: Seconds = LIMIT_S) -> str: ...
 
     async def json(self, line: str, *, limit_s: Seconds = LIMIT_S) -> Any: ...
@@ -64,7 +70,13 @@ class Vtysh:
 
     def __init__(self, command: Sequence[str], daemon: str = "") -> None:
         self._command = [*command, *(["-d", daemon] if daemon else [])]
-        self._terminal: Terminal | None = Terminal(
+        self._terminal: Terminal | None = self._new_terminal()
+        self._has_come_up = False
+        self._breaks = 0
+        self._no_terminal = ""
+
+    def _new_terminal(self) -> Terminal:
+        return Terminal(
             self._command,
             prompt=PROMPT,
             limit_s=START_LIMIT_S,
@@ -72,15 +84,16 @@ class Vtysh:
             first=("terminal length 0",),
             largest_bytes=LARGEST_BYTES,
         )
-        self._has_come_up = False
-        self._breaks = 0
-        self.no_terminal = ""
-        """Why there is no terminal."""
 
     @property
     def is_kept_open(self) -> bool:
         """False: no terminal can be had, every question starts a vtysh."""
         return self._terminal is not None
+
+    @property
+    def no_terminal(self) -> str:
+        """Why there is no terminal at the moment; empty when there is."""
+        return self._no_terminal
 
     @property
     def breaks(self) -> int:
@@ -120,7 +133,7 @@ class Vtysh:
 
     async def _type(self, lines: tuple[str, ...], limit_s: Seconds) -> list[str]:
         if self._terminal is None:
-            return [self._clean(await run(self._command, lines, limit_s))]
+            return [self._clean(await self._run(lines, limit_s))]
         try:
             answers = await self._terminal.ask_all(lines, limit_s=limit_s)
         except DaemonGone as error:
@@ -128,10 +141,19 @@ class Vtysh:
                 raise
             await self._terminal.close()
             self._terminal = None
-            answers = [await run(self._command, lines, limit_s)]
-            self.no_terminal = str(error)
+            self._no_terminal = str(error)
+            return [self._clean(await self._run(lines, limit_s))]
         self._has_come_up = True
         return [self._clean(answer) for answer in answers]
+
+    async def _run(self, lines: tuple[str, ...], limit_s: Seconds) -> str:
+        try:
+            return await run(self._command, lines, limit_s)
+        except DaemonGone:
+            # FRR is not what it was: the next conversation tries a terminal again.
+            self._terminal = self._new_terminal()
+            self._no_terminal = ""
+            raise
 
     async def _answers_without_a_terminal(self) -> bool:
         try:
@@ -177,9 +199,12 @@ async def run(command: Sequence[str], lines: Sequence[str], limit_s: Seconds) ->
         raise DaemonGone(f"{named} has not ended within {limit_s:g} s") from None
     finally:
         if process.returncode is None:
+            # It leads a session of its own; what it has started goes with it, or would hold our end of the pipe.
             with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KILL_LIMIT_S):
+                    await process.wait()
     text = data.decode("utf-8", "replace")
     if process.returncode != 0 and not refusal(without_warnings(text)):
         said = " / ".join(text.split("\n")).strip(" /")[-300:]

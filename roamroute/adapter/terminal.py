@@ -24,7 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from roamroute.errors import DaemonGone
 from roamroute.values import Seconds
@@ -213,8 +213,8 @@ class Terminal:
                 reading.add(process.read_nonblocking(65536, _QUIET_S if end is not None else _SLICE_S))
             except TIMEOUT:
                 if end is not None:
-                    self._name = end
-                    return reading.text(self._prompt)
+                    self._name = end.name
+                    return reading.text(end.before)
                 if reading.is_abandoned:
                     raise DaemonGone(f"{self._named} was not waited for any longer") from None
                 if reading.is_late:
@@ -233,16 +233,23 @@ class Terminal:
             if is_at_more and not is_waiting_for_more:
                 process.send(b" ")
             is_waiting_for_more = is_at_more
-            name = self._end_of_answer(reading.tail)
-            if name is not None and name == self._name:
-                return reading.text(self._prompt)
+            end = self._end_of_answer(reading.tail)
+            if end is not None and end.name == self._name:
+                return reading.text(end.before)
 
-    def _end_of_answer(self, tail: bytes) -> bytes | None:
-        """The name in the prompt that the output ends in (empty where prompts have none), or None."""
-        match = self._prompt.search(_ESCAPES.sub(b"", tail))
+    def _end_of_answer(self, tail: bytes) -> _Prompt | None:
+        """The prompt that the output ends in, or None."""
+        clean = _ESCAPES.sub(b"", tail)
+        match = self._prompt.search(clean)
         if match is None:
             return None
-        return match.groupdict().get("name") or b""
+        name = match.groupdict().get("name") or b""
+        start = match.start()
+        if self._name and name != self._name and name.endswith(self._name):
+            # The answer did not end its last line.
+            start += match.group().rindex(self._name)
+            name = self._name
+        return _Prompt(name, clean[:start])
 
     def _end(self) -> None:
         from pexpect import ExceptionPexpect
@@ -256,6 +263,13 @@ class Terminal:
                 os.killpg(process.pid, signal.SIGKILL)
         with suppress(OSError, ExceptionPexpect):
             process.close(force=True)
+
+
+class _Prompt(NamedTuple):
+    """`name`: empty where prompts have none. `before`: the end of the output in front of it, without escapes."""
+
+    name: bytes
+    before: bytes
 
 
 class _Reading:
@@ -297,12 +311,9 @@ class _Reading:
         said = " / ".join(_readable(bytes(self._data[-_LAST_WORDS:])).split("\n")).strip(" /")
         return f": {said}" if said else ""
 
-    def text(self, prompt: re.Pattern[bytes]) -> str:
-        """The answer without its prompt."""
-        data = bytes(self._data)
-        head, tail = data[:-_PROMPT_BYTES], data[-_PROMPT_BYTES:]
-        clean = _ESCAPES.sub(b"", tail) if b"\x1b" in tail else tail
-        return _readable(head + prompt.sub(b"", clean))
+    def text(self, tail: bytes) -> str:
+        """The answer; `tail` is what its last bytes are without the prompt."""
+        return _readable(bytes(self._data[:-_PROMPT_BYTES]) + tail)
 
 
 def _readable(data: bytes) -> str:

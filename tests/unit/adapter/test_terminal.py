@@ -58,6 +58,8 @@ while True:
     elif word == "flood":
         while True:
             say("x" * 4096)
+    elif word == "open":
+        say("an open line ")
     elif word == "trickle":
         while True:
             say("x\n")
@@ -158,6 +160,15 @@ async def test_what_only_looks_like_a_prompt_does_not_end_an_answer(program: Cal
     async with terminal(program("")) as shell:
         assert await shell.ask("pretend") == "before\nother# after\nap1#\nend\n"
         assert await shell.ask("say next") == "next\n"
+
+
+async def test_an_answer_may_leave_its_last_line_open(program: Callable[[str], list[str]]) -> None:
+    shell = Terminal(program(""), prompt=r"(?P<name>[^\r\n]+?)(?:\([^()\s]*\))?[#>] ")
+    try:
+        assert await shell.ask("open") == "an open line "
+        assert await shell.ask("say b") == "b\n"
+    finally:
+        await shell.close()
 
 
 async def test_the_name_in_the_prompt_may_change(program: Callable[[str], list[str]]) -> None:

@@ -25,6 +25,7 @@ class FakeShell:
     """Answers as recorded, unless told otherwise; remembers what was asked."""
 
     is_kept_open = True
+    no_terminal = ""
 
     def __init__(self, version: str, scene: str) -> None:
         self.answers = dict(reversed(conversation(version, scene)))

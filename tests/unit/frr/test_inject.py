@@ -77,6 +77,7 @@ class FakeVtysh:
         self.frr = frr
         self.daemon = daemon
         self.breaks = 0
+        self.no_terminal = ""
         self._pending: list[str] | None = None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,6 +134,43 @@ async def test_where_there_is_no_frr_either_way_the_reason_is_told(program: Call
         with pytest.raises(DaemonGone, match="ended: not a terminal"):
             await shell.ask("show version")
         assert shell.is_kept_open
+
+
+async def test_a_terminal_is_tried_again_when_frr_was_gone(program: Callable[..., list[str]], tmp_path: Path) -> None:
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(
+        f'#!/bin/sh\ntest ! -e {tmp_path}/gone || exit 1\ntest ! -t 0 || test -e {tmp_path}/pty || exit 1\nexec "$@"'
+    )
+    wrapper.chmod(0o755)
+    async with vtysh([str(wrapper), *program()]) as shell:
+        await shell.ask("show version")
+        assert not shell.is_kept_open
+        (tmp_path / "pty").touch()
+        (tmp_path / "gone").touch()
+        with pytest.raises(DaemonGone):
+            await shell.ask("show version")
+        (tmp_path / "gone").unlink()
+        await shell.ask("show version")
+        assert shell.is_kept_open
+        assert shell.no_terminal == ""
+
+
+@pytest.mark.parametrize("name", ["ap 1", "ap#1", "ap>1", "ap(1)", "a" * 250])
+async def test_any_name_of_a_host_is_good_for_a_prompt(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "vtysh.py"
+    path.write_text(PROGRAM.replace('"ap1"', repr(name)), encoding="utf-8")
+    async with vtysh([sys.executable, "-S", str(path)]) as shell:
+        assert await shell.json("show good json") == {"a": 1}
+        assert (await shell.type_all(["configure terminal", "bad", "end"]))[1] == "% Unknown command: bad\n"
+        assert shell.is_kept_open
+
+
+async def test_what_one_vtysh_has_started_does_not_hold_us_up() -> None:
+    program = "import os, time; os.fork(); time.sleep(60)"
+    began = time.monotonic()
+    with pytest.raises(DaemonGone, match="has not ended"):
+        await run([sys.executable, "-c", program], ["show version"], 0.3)
+    assert time.monotonic() - began < 3
 
 
 async def test_one_vtysh_that_fails_without_a_refusal_is_gone(program: Callable[..., list[str]]) -> None:
