@@ -154,6 +154,7 @@ class AskingExporter(Generic[TheStanding]):
         self._next_sweep: Instant = -math.inf
         self._next_reminder: Instant = -math.inf
         self._reminder_pause_s = REMIND_FIRST_S
+        self._bringing_since: Instant = math.inf
         self._judged_from: Instant = -math.inf
         """Before that the daemon has not had the time to export what it may have."""
 
@@ -335,15 +336,18 @@ class AskingExporter(Generic[TheStanding]):
         """Where the daemon does not have routes that it should have by now, let it look again."""
         now = self._clock()
         if self._is_bringing:
-            self._judged_from = now + CONFIRMATION_S
-            self._next_reminder = now + REMIND_FIRST_S
+            self._bringing_since = min(self._bringing_since, now)
+            if now > self._bringing_since + REMIND_FIRST_S:  # a long one; what a reminder causes is over in no time
+                self._judged_from = now + CONFIRMATION_S
+                self._next_reminder = now + REMIND_FIRST_S
             return
+        self._bringing_since = math.inf
         absent = {at for at, standing in self._standings.items() if standing.is_absent}
-        has_failed = self._injection is not None and self._injection.has_failed
-        if not absent and not has_failed:
+        must_work = self._injection is not None and (self._injection.has_failed or self._has_left_over)
+        if not absent and not must_work:
             self._reminder_pause_s = REMIND_FIRST_S
             return
-        if now < self._next_reminder or (not has_failed and absent.isdisjoint(self._ledger.missing(REMIND_FIRST_S))):
+        if now < self._next_reminder or (not must_work and absent.isdisjoint(self._ledger.missing(REMIND_FIRST_S))):
             return
         self._reminder_pause_s = min(REMIND_LAST_S, 2 * self._reminder_pause_s)
         self._next_reminder = now + self._reminder_pause_s
@@ -354,6 +358,11 @@ class AskingExporter(Generic[TheStanding]):
             await self._daemon.remind()
         self._agenda.ask_all(now)
         self._next_sweep = min(self._next_sweep, now + SWEEP_AFTER_REMINDER_S)
+
+    @property
+    def _has_left_over(self) -> bool:
+        """Has the daemon installed, and not removed, what is not wanted any more?"""
+        return not self._ledger.installed <= self._ledger.wanted.keys()
 
     @property
     def _is_bringing(self) -> bool:

@@ -363,6 +363,24 @@ def test_an_injection_that_is_on_its_way_is_given_its_time() -> None:
     play(act, injection)
 
 
+def test_the_short_work_that_reminders_cause_does_not_hide_what_is_wrong() -> None:
+    class Quick(Injection):
+        def again(self, *, is_forgetful: bool = False) -> None:
+            super().again(is_forgetful=is_forgetful)
+            self.is_busy = True
+            asyncio.get_running_loop().call_later(0.005, setattr, self, "is_busy", False)
+
+    injection = Quick()
+
+    async def act(scene: Scene) -> None:
+        await scene.exporter.publish_all(routes(A))
+        await asyncio.sleep(60)
+        assert [problem.text for problem in scene.exporter.report().problems] == ["lacks it"]
+        assert injection.calls.count("forgetful") <= 7, "reminders come less and less often"
+
+    play(act, injection)
+
+
 def test_what_is_wrong_in_general_is_told_with_the_count() -> None:
     async def act(scene: Scene) -> None:
         scene.daemon.known = {A}
