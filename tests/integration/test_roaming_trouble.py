@@ -97,6 +97,7 @@ def test_a_partner_that_never_answers_holds_nothing_up(world: World, client: Cli
         with _other_settings(world, third, settings):
             client.roam(third)
             _answers_until(world, third, lambda: bool(world.problems(third)), "the trouble is told")
+            _answers_until(world, third, lambda: world.is_wanted(third, *all_addresses(client)), "the client is here")
             if world.flavour.mode == "kernel":  # the daemon learns the route without being asked
                 world.wait_at(third, *all_addresses(client))
     world.wait_at(third, *all_addresses(client))

@@ -163,11 +163,17 @@ class World:
         """What `roamroute status --json` prints, without the start of a process."""
         return control.ask(self.daemons[access_point.name].directory / "control.sock", "status")
 
-    def is_exported(self, access_point: Router, *wanted: object) -> bool:
+    def is_wanted(self, access_point: Router, *addresses_there: object) -> bool:
+        """Whether roamroute on the access point wants routes for all of these addresses."""
+        return {str(address) for address in addresses_there} <= self._those(access_point, "is_wanted")
+
+    def is_exported(self, access_point: Router, *addresses_there: object) -> bool:
         """Whether the routing daemon on the access point confirms all of these addresses."""
+        return {str(address) for address in addresses_there} <= self._those(access_point, "is_exported")
+
+    def _those(self, access_point: Router, claim: str) -> set[str]:
         hosts = self.status(access_point)["hosts"]
-        exported = {entry["address"] for host in hosts for entry in host["addresses"] if entry["is_exported"]}
-        return {str(address) for address in wanted} <= exported
+        return {entry["address"] for host in hosts for entry in host["addresses"] if entry[claim]}
 
     def wait_exported(self, access_point: Router, *wanted: object) -> None:
         wait_until(lambda: self.is_exported(access_point, *wanted), f"{access_point.name} has exported", LIMIT_S)
