@@ -20,13 +20,14 @@ from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError, Stru
 from roamroute.errors import ConfigError
 from roamroute.export import ExporterContext, KernelNumbers
 from roamroute.policy import Policy
-from roamroute.values import Address, Prefix
+from roamroute.values import Address, Prefix, is_interface_name
 
 DEFAULT_PATH = Path("/etc/roamroute/roamroute.toml")
 DEFAULT_SOCKET = "/run/roamroute/control.sock"
 
-# zebra sweeps kernel routes that carry one of its own numbers (FRR 8.4.4 zebra/rt_netlink.c), babeld ignores its own.
-_TAKEN_PROTOCOLS = {42: "babel's", **dict.fromkeys(range(186, 199), "one of zebra's")}
+# zebra sweeps kernel routes that carry one of its own numbers (FRR 8.4.4 zebra/rt_netlink.c), babeld and BIRD ignore
+# theirs (linux/rtnetlink.h, RTPROT_*).
+_TAKEN_PROTOCOLS = {11: "zebra's", 12: "BIRD's", 42: "babel's", **dict.fromkeys(range(186, 199), "one of zebra's")}
 
 
 @attrs.frozen
@@ -303,9 +304,9 @@ def _contradictions(config: Config) -> list[str]:
     if not roaming.interfaces:
         found.append('roaming.interfaces: name at least one client link, such as ["wlan0"]')
     found += [
-        f"roaming.interfaces: {name!r} is not an interface name (1 to 15 characters, no space, no slash)"
+        f"roaming.interfaces: {name!r} is not an interface name (1 to 15 characters, no space, quote, colon or slash)"
         for name in roaming.interfaces
-        if not 0 < len(name) < 16 or any(character.isspace() or character == "/" for character in name)
+        if not is_interface_name(name)
     ]
     if len(set(roaming.interfaces)) != len(roaming.interfaces):
         found.append("roaming.interfaces: an interface is named twice")

@@ -45,6 +45,13 @@ def is_group_mac(address: Mac) -> bool:
     return bool(int(address[:2], 16) & 1)
 
 
+def is_interface_name(name: str) -> bool:
+    """True for what Linux takes as the name of an interface (dev_valid_name, net/core/dev.c) and no file misreads."""
+    if not 0 < len(name.encode()) < 16 or name in (".", ".."):
+        return False
+    return name.isprintable() and not any(character in '/:"\\' or character.isspace() for character in name)
+
+
 class Nud(enum.IntEnum):
     """States of neighbour unreachability detection, RFC 4861 §7.3.2; the numbers are linux/neighbour.h's NUD_*."""
 

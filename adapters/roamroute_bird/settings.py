@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from roamroute.adapter.settings import addresses, choice, read_table, text, texts, whole_number
+from roamroute.adapter.settings import addresses, choice, interfaces, read_table, text, texts, whole_number
 from roamroute.errors import ConfigError
 from roamroute.values import Address
 from roamroute_bird.protocol import quoted
@@ -55,7 +55,7 @@ class Settings:
 
 def _absolute(value: Any) -> str:
     path: str = text(f'an absolute path such as "{DEFAULT_INCLUDE}"')(value)
-    if not Path(path).is_absolute():
+    if not Path(path).is_absolute() or '"' in path:
         raise ValueError(f'must be an absolute path such as "{DEFAULT_INCLUDE}", not {value!r}')
     return path
 
@@ -76,7 +76,7 @@ _CHECKS = {
     "mode": choice(*MODES),
     "include": _absolute,
     "routing": choice(*ROUTINGS),
-    "mesh": texts('a list of interfaces such as ["mesh0"]'),
+    "mesh": interfaces,
     "reflectors": addresses,
     "as_number": whole_number(1, 4294967295),
     "protocols": _names,

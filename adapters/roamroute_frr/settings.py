@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from roamroute.adapter.settings import addresses, choice, read_table, texts, whole_number
+from roamroute.adapter.settings import addresses, choice, interfaces, read_table, texts, whole_number
 from roamroute.values import Address
 
 MODES = ("kernel", "inject")
@@ -59,7 +59,7 @@ _CHECKS = {
     "command": _command,
     "mode": choice(*MODES),
     "routing": choice(*ROUTINGS),
-    "mesh": texts('a list of interfaces such as ["mesh0"]'),
+    "mesh": interfaces,
     "reflectors": addresses,
     "as_number": whole_number(1, 4294967295),
 }

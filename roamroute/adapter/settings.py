@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from roamroute.errors import ConfigError
-from roamroute.values import Address
+from roamroute.values import Address, is_interface_name
 
 Check = Callable[[Any], Any]
 """Takes the value as TOML has it, returns it as the adapter wants it. Raises: ValueError("must be …")."""
@@ -35,12 +35,12 @@ def read_table(name: str, table: Mapping[str, Any], checks: Mapping[str, Check])
 
 
 def text(what: str) -> Check:
-    """A text that is not empty. `what` names it with an example: 'a path such as "/run/bird/bird.ctl"'."""
+    """A text of one line that is not empty. `what` names it with an example: 'a path such as "/run/bird/bird.ctl"'."""
 
     def check(value: Any) -> str:
-        if not isinstance(value, str) or not value.strip():
+        if not _is_text(value):
             raise ValueError(f"must be {what}, not {value!r}")
-        return value
+        return str(value)
 
     return check
 
@@ -69,10 +69,14 @@ def number(least: float, most: float, unit: str = "") -> Check:
 
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise ValueError(f"must be {least:g} to {most:g}{' ' + unit if unit else ''}, not {value!r}")
+            raise ValueError(f"must be {_plain(least)} to {_plain(most)}{' ' + unit if unit else ''}, not {value!r}")
         return value
 
     return check
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def whole_number(least: int, most: int, unit: str = "") -> Check:
@@ -88,20 +92,37 @@ def whole_number(least: int, most: int, unit: str = "") -> Check:
 
 
 def texts(what: str) -> Check:
-    """A list of texts. `what` names it with an example."""
+    """A list of texts of one line each, none of them empty. `what` names it with an example."""
 
     def check(value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
+        if not isinstance(value, list) or not all(map(_is_text, value)):
             raise ValueError(f"must be {what}, not {value!r}")
         return tuple(value)
 
     return check
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def interfaces(value: Any) -> tuple[str, ...]:
+    """A list of names of interfaces."""
+    names = texts('a list of interfaces such as ["mesh0"]')(value)
+    for name in names:
+        if not is_interface_name(name):
+            raise ValueError(f"{name!r} is not an interface name")
+    return tuple(names)
+
+
 def addresses(value: Any) -> tuple[Address, ...]:
     """A list of addresses."""
     words = texts('a list of addresses such as ["fd44:0:0:a::1"]')(value)
     try:
-        return tuple(ip_address(word) for word in words)
+        found = tuple(ip_address(word) for word in words)
     except ValueError as error:
         raise ValueError(f"must be a list of addresses, but {error}") from None
+    for address in found:
+        if getattr(address, "scope_id", None):
+            raise ValueError(f"must be addresses without a zone, not {str(address)!r}")
+    return found

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roamroute.adapter.settings import Check, addresses, choice, flag, number, read_table, text, texts, whole_number
+from roamroute.adapter.settings import (
+    Check,
+    addresses,
+    choice,
+    flag,
+    interfaces,
+    number,
+    read_table,
+    text,
+    texts,
+    whole_number,
+)
 from roamroute.errors import ConfigError
 
 CHECKS: dict[str, Check] = {
@@ -20,6 +31,7 @@ CHECKS: dict[str, Check] = {
     "command": texts('a command in parts such as ["mine", "-v"]'),
     "as_number": whole_number(1, 65535),
     "others": addresses,
+    "links": interfaces,
 }
 
 
@@ -51,6 +63,16 @@ def test_what_is_right_comes_back_as_the_adapter_wants_it() -> None:
             "exporters.mine.others: must be a list of addresses, but "
             "'fd44::1/64' does not appear to be an IPv4 or IPv6 address",
         ),
+        (
+            {"command": ["mi\0ne"]},
+            'exporters.mine.command: must be a command in parts such as ["mine", "-v"], not [\'mi\\x00ne\']',
+        ),
+        (
+            {"links": ["mesh0\nexit"]},
+            "exporters.mine.links: must be a list of interfaces such as [\"mesh0\"], not ['mesh0\\nexit']",
+        ),
+        ({"links": ['me"sh']}, "exporters.mine.links: 'me\"sh' is not an interface name"),
+        ({"others": ["fe80::1%e0"]}, "exporters.mine.others: must be addresses without a zone, not 'fe80::1%e0'"),
         ({"limit_s": True}, "exporters.mine.limit_s: must be 0.1 to 60 s, not True"),
         (
             {"command": "mine -v"},
