@@ -16,7 +16,8 @@ class Upkeep:
     """What is asked for while a piece of work is being done goes into the next one, together.
 
     `once` does one piece: everything that is wanted when it begins. It raises KernelRefused, DaemonRefused, DaemonGone
-    or MalformedInput; nothing is tried again before `again` asks for it. Works also when nobody runs the exporter.
+    or MalformedInput; nothing is tried again before `again` asks for it. Works also when nobody runs the exporter. Any
+    other exception is a mistake of ours: whoever calls next gets it.
     """
 
     def __init__(self, once: Callable[[], Awaitable[None]]) -> None:
@@ -45,9 +46,11 @@ class Upkeep:
 
     def again(self) -> None:
         """Ask for another piece of work."""
+        self._raise_mistake()
         self._asked += 1
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._keep_up())
+            self._task.add_done_callback(lambda _task: self._progress.set())
 
     async def settled(self, limit_s: Seconds) -> None:
         """Wait until what was asked for up to now has been done; returns after `limit_s`, and the work goes on.
@@ -58,6 +61,7 @@ class Upkeep:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 while self._done < asked:
+                    self._raise_mistake()
                     self._progress.clear()
                     await self._progress.wait()
                 if self._failure is not None:
@@ -66,10 +70,14 @@ class Upkeep:
     async def close(self) -> None:
         """End the work, where it stands; idempotent."""
         task, self._task = self._task, None
-        if task is not None:
+        if task is not None and not task.done():
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    def _raise_mistake(self) -> None:
+        if self._task is not None and self._task.done():
+            self._task.result()
 
     async def _keep_up(self) -> None:
         while self._done < self._asked:

@@ -118,3 +118,15 @@ def test_the_end_ends_the_work_where_it_stands() -> None:
         await asyncio.sleep(5)
 
     assert play(scene).read == []
+
+
+def test_a_mistake_of_ours_is_loud() -> None:
+    async def scene(upkeep: Upkeep, daemon: Daemon) -> None:
+        daemon.error = KeyError("a bug")
+        upkeep.again()
+        with pytest.raises(KeyError):
+            await upkeep.settled(10)
+        with pytest.raises(KeyError):
+            upkeep.again()
+
+    play(scene)
