@@ -155,6 +155,7 @@ class AskingExporter(Generic[TheStanding]):
         self._next_reminder: Instant = -math.inf
         self._reminder_pause_s = REMIND_FIRST_S
         self._bringing_since: Instant = math.inf
+        self._left_over_since: Instant = math.inf
         self._judged_from: Instant = -math.inf
         """Before that the daemon has not had the time to export what it may have."""
 
@@ -343,7 +344,7 @@ class AskingExporter(Generic[TheStanding]):
             return
         self._bringing_since = math.inf
         absent = {at for at, standing in self._standings.items() if standing.is_absent}
-        must_work = self._injection is not None and (self._injection.has_failed or self._has_left_over)
+        must_work = self._injection is not None and (self._injection.has_failed or self._has_left_over(now))
         if not absent and not must_work:
             self._reminder_pause_s = REMIND_FIRST_S
             return
@@ -359,10 +360,10 @@ class AskingExporter(Generic[TheStanding]):
         self._agenda.ask_all(now)
         self._next_sweep = min(self._next_sweep, now + SWEEP_AFTER_REMINDER_S)
 
-    @property
-    def _has_left_over(self) -> bool:
-        """Has the daemon installed, and not removed, what is not wanted any more?"""
-        return not self._ledger.installed <= self._ledger.wanted.keys()
+    def _has_left_over(self, now: Instant) -> bool:
+        """Has the daemon installed, and not removed for a while, what is not wanted any more?"""
+        self._left_over_since = min(self._left_over_since, now) if self._ledger.has_left_over else math.inf
+        return now > self._left_over_since + REMIND_FIRST_S
 
     @property
     def _is_bringing(self) -> bool:

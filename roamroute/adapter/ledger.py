@@ -27,6 +27,8 @@ class Ledger:
         self._since: dict[Address, Instant] = {}
         self._exported: set[Address] = set()
         self._installed: set[Address] = set()
+        self._left_over: set[Address] = set()
+        """Of those installed, the ones that are not wanted."""
         self._foreign: dict[Address, dict[str, str]] = {}
         """Per address the places where a foreign route was seen, and its origin there."""
 
@@ -56,10 +58,13 @@ class Ledger:
     def _want(self, route: HostRoute, now: Instant) -> None:
         if self._wanted.get(route.address) != route:
             self._wanted[route.address] = route
+            self._left_over.discard(route.address)
             self._since[route.address] = now
 
     def _forget(self, address: Address) -> None:
         self._wanted.pop(address, None)
+        if address in self._installed:
+            self._left_over.add(address)
         self._since.pop(address, None)
         self._exported.discard(address)
 
@@ -139,6 +144,11 @@ class Ledger:
         """The host routes over roaming interfaces that another program has in the FIB: the daemon, where it injects."""
         return frozenset(self._installed)
 
+    @property
+    def has_left_over(self) -> bool:
+        """Is there something installed that is not wanted (any more)?"""
+        return bool(self._left_over)
+
     def is_uninstalled(self, address: Address) -> bool:
         """Does the daemon export it, and has not put it into the FIB?"""
         return address in self._exported and address not in self._installed
@@ -150,4 +160,6 @@ class Ledger:
         for address, origin in change.foreign.items():
             self.heard(_FIB, address, origin)
         self._installed -= change.removed
+        self._left_over -= change.removed
         self._installed |= change.installed
+        self._left_over |= change.installed - self._wanted.keys()

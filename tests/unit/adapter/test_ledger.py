@@ -133,6 +133,21 @@ def test_what_the_daemon_installed_is_what_the_fib_shows() -> None:
     assert ledger.events == []
 
 
+def test_what_is_installed_and_not_wanted_is_left_over() -> None:
+    ledger = Kept()
+    ledger.publish_all(routes(A, B))
+    ledger.fib_changed(FibChange(installed=frozenset({A, B})))
+    assert not ledger.has_left_over
+    ledger.publish_all(routes(B))
+    assert ledger.has_left_over
+    ledger.fib_changed(FibChange(removed=frozenset({A})))
+    assert not ledger.has_left_over
+    ledger.fib_changed(FibChange(installed=frozenset({A})))
+    assert ledger.has_left_over
+    ledger.publish_all(routes(A, B))
+    assert not ledger.has_left_over
+
+
 def test_what_is_exported_and_not_in_the_fib_is_uninstalled() -> None:
     ledger = Kept()
     ledger.publish_all(routes(A, B))
