@@ -199,13 +199,16 @@ class Confirmation:
         return answers.rib_entries(await self._shell.json(f"show {word} route {_host(address)} json"))
 
     async def static_routes(self) -> frozenset[HostRoute]:
-        """Our static routes that zebra has: one look at all static ones. Raises: as `learn`."""
+        """The static host routes over our links that zebra has, whosever: one look at all static ones.
+
+        Raises: as `learn`.
+        """
         found: set[HostRoute] = set()
         for ip_version in self._versions:
             word = "ipv6" if ip_version == 6 else "ip"
             for prefix, entry in answers.rib(await self._shell.json(f"show {word} route static json")):
                 address = answers.host_of(prefix)
-                if address is not None and self.is_ours(entry):
+                if address is not None:
                     found |= {HostRoute(address, link) for link in entry.links & self._interfaces}
         return frozenset(found)
 

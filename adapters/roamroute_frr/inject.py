@@ -62,8 +62,9 @@ class CommitRefused(FrrRefused):
 class Injector:
     """Keeps FRR's static routes in step with what is wanted; works in a task of its own, also when nobody runs.
 
-    `in_zebra` gives our static routes that zebra has: after a restart of mgmtd staticd goes on with routes that the
-    configuration does not have any more. They are removed by being configured again first.
+    `in_zebra` gives the static host routes that zebra has. Some are in no configuration any more: after a restart of
+    mgmtd staticd goes on with them; a killed zebra leaves them in the kernel, and the next one takes them for its own,
+    without their tag (10.3). They are removed by being configured again first.
     """
 
     def __init__(
@@ -214,25 +215,23 @@ class Injector:
     async def _read(self, shell: Shell) -> set[HostRoute]:
         """Our static routes by FRR's configuration; also notes what operators have."""
         links = set(self._context.interfaces)
-        ours, others = set(), set()
+        ours: set[HostRoute] = set()
+        others: set[HostRoute] = set()
         for static in answers.statics(await shell.ask("show running-config", limit_s=LINE_LIMIT_S)):
-            address = static.prefix.network_address
-            if static.link not in links or not self._is_roaming(address):
-                continue
-            if static.tag == TAG:
-                ours.add(HostRoute(address, static.link))
-            else:
-                others.add(address)
-        self._taken = frozenset(others)
-        if self._daemon == "mgmtd":
-            ours |= {route for route in await self._left_over() if (self._wanted or {}).get(route.address) != route}
-        return ours
+            route = HostRoute(static.prefix.network_address, static.link)
+            if static.link in links and self._is_roaming(route.address):
+                (ours if static.tag == TAG else others).add(route)
+        self._taken = frozenset(route.address for route in others)
+        wanted = set((self._wanted or {}).values())
+        return ours | {route for route in await self._left_over() if route not in others and route not in wanted}
 
     async def _left_over(self) -> frozenset[HostRoute]:
         try:
-            return await self._in_zebra()
+            found = await self._in_zebra()
         except (DaemonRefused, DaemonGone, MalformedInput):
             return frozenset()  # a zebra that does not answer is the confirmation's trouble
+        links = self._context.interfaces
+        return frozenset(route for route in found if route.link in links and self._is_roaming(route.address))
 
     def _is_roaming(self, address: Address) -> bool:
         return any(address.version == prefix.version and address in prefix for prefix in self._context.prefixes)
