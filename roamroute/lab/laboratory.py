@@ -41,6 +41,7 @@ class Laboratory:
         self.sandbox = Sandbox(programs=PROGRAMS)
         self.by_hand: RoutesByHand | None = None
         """Set in the mode "hand": who moves the client must then place its routes."""
+        self._roamroutes: list[RoamrouteDaemon] = []
         self._identities = itertools.count(1)
         self._exits = contextlib.ExitStack()
 
@@ -80,13 +81,13 @@ class Laboratory:
     @contextlib.contextmanager
     def mode(self, mode: str) -> Iterator[None]:
         """Publish routes in this way for the length of the block; the routes are gone after it."""
-        running: list[RoamrouteDaemon] = []
+        running = self._roamroutes = []
         if mode == "hand":
             self.by_hand = RoutesByHand(self.mesh)
             for access_point in self.mesh.access_points:
                 self.by_hand.place([self.correspondents[access_point.name].address], access_point)
         else:
-            running = [
+            running += [
                 self._roamroute(access_point, is_plain=mode == "plain") for access_point in self.mesh.access_points
             ]
             for daemon in running:
@@ -97,11 +98,18 @@ class Laboratory:
             yield
         finally:
             self.sandbox.stop(*(daemon.process for daemon in running if daemon.process is not None))
+            running.clear()
             if self.by_hand is not None:
                 self.by_hand.clear()
                 self.by_hand = None
             for access_point in self.mesh.access_points:
                 access_point.namespace.ip(f"neigh flush dev {addresses.CLIENT_LINK}")
+
+    def raise_if_ended(self) -> None:
+        """Raises: DaemonGone, with the end of its log, when a routing daemon or a roamroute runs no more."""
+        self.routing.raise_if_ended()
+        for daemon in self._roamroutes:
+            daemon.raise_if_ended()
 
     def write_routes(self, name: str) -> None:
         """Write what every router would do with a client's packets, now, to a file that `--keep-logs` keeps."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from roamroute.errors import DaemonGone
 from roamroute.lab import addresses
 from roamroute.lab.namespaces import Process
 from roamroute.lab.topology import Mesh, Router
@@ -51,16 +52,21 @@ class RoamrouteDaemon:
         )
 
     def wait_ready(self) -> None:
-        """Wait for READY=1, as systemd would. Raises: NotReached, with the end of its log."""
+        """Wait for READY=1, as systemd would. Raises: NotReached, DaemonGone, with the end of its log."""
         if self.process is None or self._notifications is None:
             raise NotReached(f"roamroute on {self.access_point.name} has not been started")
         deadline = time.monotonic() + READY_LIMIT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             if select.select([self._notifications], [], [], 0.1)[0] and b"READY=1" in self._notifications.recv(4096):
                 return
-        state = f"ended with exit code {self.process.poll()}" if self.process.poll() is not None else "is not ready"
-        log = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-        raise NotReached(f"roamroute on {self.access_point.name} {state}; its log ends:\n{log}")
+        self.raise_if_ended()
+        raise NotReached(f"roamroute on {self.access_point.name} is not ready; its log ends:\n{self._log_end()}")
+
+    def raise_if_ended(self) -> None:
+        """Raises: DaemonGone, with the end of its log."""
+        if self.process is not None and (code := self.process.poll()) is not None:
+            what = f"roamroute on {self.access_point.name} ended with exit code {code}"
+            raise DaemonGone(f"{what}; its log ends:\n{self._log_end()}")
 
     def stop(self) -> None:
         """A clean stop: it withdraws its routes."""
@@ -72,6 +78,9 @@ class RoamrouteDaemon:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def _log_end(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
 
 
 def daemon_tables(

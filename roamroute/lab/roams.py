@@ -141,7 +141,12 @@ class WalkRun:
         if self._mode != "plain":  # the plain idea does not learn addresses from packets
             wanted += self._flows.others
         what = f"client {self._number} is reached after it has joined {start.name}"
-        wait_until(lab.traffic.have_reached(wanted, client.connected_at), what, JOIN_LIMIT_S)
+        try:
+            wait_until(lab.traffic.have_reached(wanted, client.connected_at), what, JOIN_LIMIT_S)
+        except NotReached:
+            lab.write_routes(f"{self._mode}-{self._behaviour}-join.txt")
+            lab.raise_if_ended()
+            raise
         for flow in words:
             lab.traffic.far.stop(flow)
         first = lab.traffic.flows[self._flows.downlink].arrived[0][0]
@@ -169,6 +174,7 @@ class WalkRun:
         except NotReached:
             self._is_back = False
             self._lab.write_routes(f"{self._mode}-{self._behaviour}-{number}.txt")
+            self._lab.raise_if_ended()
         took = time.monotonic() - moment.connected_at
         came_back = "came back" if self._is_back else "did not come back"
         self._progress(

@@ -85,6 +85,16 @@ class MeshRouting:
             running.process.kill()
             running.process.wait()
 
+    def raise_if_ended(self) -> None:
+        """Raises: DaemonGone, with the end of its log, when a daemon has ended by itself and not well."""
+        for name, each in self._running.items():
+            for running in each:
+                if running.has_failed():
+                    code = running.process.returncode
+                    ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                    command = " ".join(running.command)
+                    raise DaemonGone(f"the routing daemon of {name} {ended}: {command}; {self._log_ends(name)}")
+
     def processes(self, router: Router) -> tuple[Process, ...]:
         """What runs for one router, in the order in which it was started."""
         return tuple(running.process for running in self._running.get(router.name, ()))
@@ -101,7 +111,7 @@ class MeshRouting:
         waiting = list(self.mesh.all_routers)
 
         def is_converged() -> bool:
-            self._raise_if_failed()
+            self.raise_if_ended()
             while waiting and not self._missing(waiting[0]):
                 waiting.pop(0)
             return not waiting
@@ -140,7 +150,7 @@ class MeshRouting:
 
     def _wait_ready(self, started: Sequence[_Running]) -> None:
         def are_ready() -> bool:
-            self._raise_if_failed()
+            self.raise_if_ended()
             return all(running.is_ready() for running in started)
 
         try:
@@ -151,15 +161,6 @@ class MeshRouting:
             raise NotReached(
                 f"{error}; on {name} {late.command[0]} has not made {late.ready_file}; {self._log_ends(name)}"
             ) from None
-
-    def _raise_if_failed(self) -> None:
-        for name, each in self._running.items():
-            for running in each:
-                if running.has_failed():
-                    code = running.process.returncode
-                    ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                    command = " ".join(running.command)
-                    raise DaemonGone(f"the routing daemon of {name} {ended}: {command}; {self._log_ends(name)}")
 
     def _log_ends(self, name: str) -> str:
         """The last lines of every log of one router, for an error."""

@@ -6,19 +6,23 @@ Routes are static here, and the client's are set by hand: what is under test is 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from integration.third_party_lab import SPEC
+from integration import third_party_lab
 
+from roamroute.errors import DaemonGone
 from roamroute.lab import addresses, laboratory, run_lab
 from roamroute.lab.installed import InstalledRouting
 from roamroute.lab.laboratory import PROGRAMS
 from roamroute.lab.namespaces import CommandFailed, Namespace, Sandbox
 from roamroute.lab.options import LabOptions
 from roamroute.lab.radio import Air, Client, Host
+from roamroute.lab.roaming import RoamrouteDaemon
 from roamroute.lab.topology import Mesh
 from roamroute.lab.traffic import Traffic
 from roamroute.lab.waiting import wait_until
@@ -194,7 +198,7 @@ def test_the_prober_keeps_its_rhythm_and_stamps_arrivals_with_the_kernels_clock(
     assert abs(intervals[len(intervals) // 2] - 0.01) < 0.002
 
 
-INSTALLED = InstalledRouting("rumours", SPEC, SPEC.lab["rumours"])
+INSTALLED = InstalledRouting("rumours", third_party_lab.SPEC, third_party_lab.SPEC.lab["rumours"])
 
 
 def test_with_routes_by_hand_every_roam_comes_back_at_once_and_the_download_is_right(
@@ -224,3 +228,30 @@ def test_an_interrupted_run_reports_what_it_has_and_leaves_nothing(monkeypatch: 
     report = run_lab(LabOptions(modes=("hand",), behaviours=("silent",), roams=9), interrupt)
     assert not report.is_complete
     assert [roam.number for roam in report.roams] == [1, 2]
+
+
+def test_a_roamroute_that_has_ended_is_said_with_the_end_of_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    third_party_lab.install(tmp_path)
+    folders = [str(tmp_path), str(Path(third_party_lab.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+    monkeypatch.setattr(laboratory, "find_routing", lambda name: INSTALLED)
+    daemons: list[RoamrouteDaemon] = []
+
+    class Recorded(RoamrouteDaemon):
+        def start(self) -> None:
+            daemons.append(self)
+            super().start()
+
+    monkeypatch.setattr(laboratory, "RoamrouteDaemon", Recorded)
+
+    def kill_all(line: str) -> None:
+        if "roam 1:" in line:
+            for daemon in daemons:
+                daemon.kill()
+
+    options = LabOptions(behaviours=("silent",), roams=9, limit_s=1.0, log_directory=tmp_path / "logs")
+    with pytest.raises(DaemonGone, match=r"roamroute on ap1 ended with exit code -9; its log ends:\n.* INFO "):
+        run_lab(options, kill_all)
+    assert (tmp_path / "logs/routes/roamroute-silent-2.txt").exists()
