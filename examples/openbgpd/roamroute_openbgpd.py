@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from asyncio.subprocess import PIPE
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -54,7 +56,7 @@ async def bgpctl(settings: Settings, *arguments: str, given: str = "") -> str:
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             process = await asyncio.create_subprocess_exec(
-                *settings.command, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
+                *settings.command, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
             )
             printed, complaint = await process.communicate(given.encode())
     except OSError as error:
@@ -64,7 +66,7 @@ async def bgpctl(settings: Settings, *arguments: str, given: str = "") -> str:
     finally:
         if process is not None and process.returncode is None:
             with suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started, too: `sudo bgpctl` holds our pipes
             await process.wait()
     if process.returncode:
         words = complaint.decode(errors="replace").strip().replace("\n", "; ")
