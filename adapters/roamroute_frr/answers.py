@@ -18,6 +18,8 @@ from roamroute.values import Address, Prefix
 
 MAX_AGE_S = 3600
 """An LSA of this age is being withdrawn (RFC 2328 §14); it stays in the database for some seconds."""
+RESERVED = frozenset({"blackhole", "reject", "Null0"})
+"""In a static route these are no interfaces."""
 _LARGEST_NUMBER = 1 << 32
 
 
@@ -47,7 +49,7 @@ class BgpWays:
 
 @attrs.frozen
 class Static:
-    """A static route over an interface, as the configuration has it."""
+    """A static route as the configuration has it. `link`: empty where it does not simply go over an interface."""
 
     prefix: Prefix
     link: str
@@ -140,7 +142,7 @@ def bgp_established(answer: Any) -> int:
 
 
 def statics(configuration: str) -> Iterator[Static]:
-    """The static host routes over interfaces in `show running-config`; those of VRFs stand in sections of their own."""
+    """The static host routes in `show running-config`; those of VRFs stand in sections of their own."""
     for line in configuration.splitlines():
         words = line.split()
         if not line.startswith(("ip route ", "ipv6 route ")) or len(words) < 4:
@@ -151,8 +153,9 @@ def statics(configuration: str) -> Iterator[Static]:
             prefix = ip_network(words[2])
         except ValueError:
             continue
-        if prefix.prefixlen == prefix.max_prefixlen and not _is_address(words[3]):
-            yield Static(prefix, words[3], int(tag[0]) if tag and re.fullmatch("[0-9]{1,10}", tag[0]) else 0)
+        if prefix.prefixlen == prefix.max_prefixlen:
+            link = "" if _is_address(words[3]) or words[3] in RESERVED else words[3]
+            yield Static(prefix, link, int(tag[0]) if tag and re.fullmatch("[0-9]{1,10}", tag[0]) else 0)
 
 
 def redistributions(configuration: str) -> frozenset[tuple[str, int, str]]:

@@ -6,8 +6,8 @@ changed goes into one commit: staticd's between the marks that vtysh itself send
 `mgmt commit apply`. (In FRR 9 and later those marks, sent to all daemons, make OSPF drop hellos; not so here.) Nothing
 is ever written to the startup configuration.
 
-A removal is by prefix and interface, whatever the tag (8.4.4, 10.3), and another tag replaces ours: an address for
-which an operator has a static route over the same interface is left alone.
+A removal is by prefix and interface, whatever the tag (8.4.4, 10.3), and the tag is the destination's, not one way's:
+an address for which an operator has a static route of his own is left alone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from roamroute_frr.vtysh import FrrRefused, Shell, Vtysh, refusal
 
 BATCH = 400
 """Lines of a kind in one commit: some 0.4 s of typing, after which what has become urgent goes first."""
+VERIFICATIONS = 8
+"""mgmtd (10.3) drops what one session has typed and not committed when any other session ends, and says nothing."""
 LINE_LIMIT_S: Seconds = 10.0
 """For one line; a commit with 5,000 routes on a small router takes seconds."""
 _MARKS = {
@@ -37,7 +39,6 @@ _MARKS = {
 }
 _NOT_THERE = "Refusing to remove a non-existent route"
 _LINK = re.compile(r"[A-Za-z0-9_.:@+-]{1,15}")
-_RESERVED = frozenset({"blackhole", "reject", "Null0"})
 
 
 @attrs.frozen
@@ -87,8 +88,10 @@ class Injector:
         """Our static routes as FRR has them."""
         self._must_read = True
         """What FRR has is not known any more."""
+        self._must_verify = False
+        """mgmtd's configuration has been changed, and perhaps not by all that we have typed."""
         self._taken: frozenset[Address] = frozenset()
-        """For which an operator has a static route of his own over a roaming interface."""
+        """For which an operator has a static route: one tag is for all of a destination, his would become ours."""
         self._refused: dict[HostRoute, str] = {}
         """What FRR would not take, and why; tried again by `again`."""
         self._limit = BATCH
@@ -142,8 +145,13 @@ class Injector:
 
     async def _work(self) -> None:
         try:
-            while await self._work_once():
-                pass
+            for _ in range(VERIFICATIONS):
+                has_committed = False
+                while await self._work_once():
+                    has_committed = True
+                if not has_committed or self._daemon != "mgmtd":
+                    break
+                self._must_verify = True
         except (DaemonRefused, DaemonGone, MalformedInput):
             self._must_read = True
             raise
@@ -157,9 +165,10 @@ class Injector:
         Raises: DaemonRefused; DaemonGone; MalformedInput.
         """
         shell = await self._connected()
-        if self._must_read or shell.breaks != self._breaks:
-            self._must_read = False
-            self._present = await self._read(shell)
+        if self._must_read or self._must_verify or shell.breaks != self._breaks:
+            is_thorough = self._must_read or shell.breaks != self._breaks
+            self._must_read = self._must_verify = False
+            self._present = await self._read(shell, is_thorough=is_thorough)
             self._breaks = shell.breaks
         changes = self._difference(self._present)
         if not changes:
@@ -212,16 +221,19 @@ class Injector:
         self._shell = self._connect(self._settings.command, self._daemon)
         return self._shell
 
-    async def _read(self, shell: Shell) -> set[HostRoute]:
-        """Our static routes by FRR's configuration; also notes what operators have."""
-        links = set(self._context.interfaces)
+    async def _read(self, shell: Shell, *, is_thorough: bool) -> set[HostRoute]:
+        """Our static routes by FRR's configuration, and by zebra's table if that is asked for; notes operators' ones.
+
+        What has our tag is ours, also over a link or of a prefix that roams no longer.
+        """
         ours: set[HostRoute] = set()
         others: set[HostRoute] = set()
         for static in answers.statics(await shell.ask("show running-config", limit_s=LINE_LIMIT_S)):
-            route = HostRoute(static.prefix.network_address, static.link)
-            if static.link in links and self._is_roaming(route.address):
-                (ours if static.tag == TAG else others).add(route)
+            is_ours = static.tag == TAG and bool(static.link)
+            (ours if is_ours else others).add(HostRoute(static.prefix.network_address, static.link))
         self._taken = frozenset(route.address for route in others)
+        if not is_thorough:
+            return ours
         wanted = set((self._wanted or {}).values())
         return ours | {route for route in await self._left_over() if route not in others and route not in wanted}
 
@@ -286,7 +298,8 @@ class Injector:
         match self._upkeep.failure:
             case FrrRefused() as error if "lock" in error.words:
                 text = f"{error} (somebody else is configuring FRR)"
-                yield Problem(text, "end the other configuration session, or wait; roamroute tries again", routes)
+                remedy = "end the other configuration session, or wait; if there is none, systemctl restart frr"
+                yield Problem(text, remedy, routes)
             case FrrRefused() as error if "not running" in error.words:
                 yield Problem(str(error), "let FRR run staticd (and mgmtd, from FRR 9): /etc/frr/daemons", routes)
             case FrrRefused() as error:
@@ -313,6 +326,6 @@ class Injector:
 
 
 def _typeable(route: HostRoute) -> HostRoute:
-    if _LINK.fullmatch(route.link) is None or route.link in _RESERVED:
+    if _LINK.fullmatch(route.link) is None or route.link in answers.RESERVED:
         raise DaemonRefused(f'FRR cannot be told of an interface called "{route.link}"')
     return route

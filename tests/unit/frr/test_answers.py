@@ -132,7 +132,7 @@ def test_bgp_s_sessions_are_counted(version: str) -> None:
 
 
 @every_version
-def test_static_host_routes_over_interfaces_with_their_tags(version: str) -> None:
+def test_static_host_routes_with_their_links_and_tags(version: str) -> None:
     assert set(answers.statics(answered(version, INJECT, "show running-config"))) == {
         Static(ip_network(HOST6), "wlan0", TAG),
         Static(ip_network(HOST4), "wlan0", TAG),

@@ -208,8 +208,7 @@ async def test_routes_of_an_earlier_run_are_adopted_or_removed() -> None:
 
 
 async def test_static_routes_of_operators_are_left_alone() -> None:
-    theirs = {static(A, 7), "ipv6 route fd44:0:0:1::c/128 wlan0", "ipv6 route fd44:0:0:2::1/128 wlan0 tag 144144"}
-    theirs |= {"ipv6 route fd44:0:0:1::d/128 eth0 tag 144144", "ipv6 route 2001:db8::/32 fe80::1 tag 144144"}
+    theirs = {static(A, 7), "ipv6 route fd44:0:0:1::c/128 wlan0", "ipv6 route 2001:db8::/32 fe80::1 tag 144144"}
     frr = FakeFrr(8, *theirs)
     injector = injector_for(frr)
     await reach(injector, A, B)
@@ -218,6 +217,39 @@ async def test_static_routes_of_operators_are_left_alone() -> None:
     assert "fd44:0:0:1::a is in the way" in problem.text
     await reach(injector)
     assert frr.lines == theirs
+
+
+@pytest.mark.parametrize("way", ["fe80::77 wlan0", "mesh", "Null0", "fe80::77"])
+async def test_an_address_for_which_an_operator_has_any_static_route_is_his(way: str) -> None:
+    theirs = {f"ipv6 route {A.address}/128 {way}"}
+    frr = FakeFrr(10, *theirs)
+    await reach(injector_for(frr), A)
+    assert frr.lines == theirs
+
+
+async def test_our_routes_over_links_and_of_prefixes_that_roam_no_longer_are_removed() -> None:
+    old = {"ipv6 route fd44:0:0:1::d/128 eth0 tag 144144", "ipv6 route fd44:0:0:2::1/128 wlan0 tag 144144"}
+    frr = FakeFrr(10, *old)
+    await reach(injector_for(frr), A)
+    assert frr.lines == {static(A)}
+
+
+async def test_what_mgmtd_has_dropped_of_a_commit_is_typed_again() -> None:
+    frr = FakeFrr(10)
+    injector = injector_for(frr)
+    commit = frr.commit
+
+    def forgetful(lines: list[str]) -> str:
+        frr.commit = commit  # type: ignore[method-assign]
+        return commit(lines[2:])
+
+    await reach(injector, A, B, C)
+    frr.commit = forgetful  # type: ignore[method-assign]
+    await reach(injector)
+    assert frr.lines == set()
+    frr.commit = forgetful  # type: ignore[method-assign]
+    await reach(injector, A, B, C)
+    assert frr.lines == {static(A), static(B), static(C)}
 
 
 async def test_thousands_of_routes_come_in_commits_of_a_bounded_size() -> None:
