@@ -45,7 +45,7 @@ class BirdExporter(AskingExporter[Standing]):
     """See `roamroute.export.Exporter` for the contract of the methods."""
 
     def __init__(self, settings: Settings, context: ExporterContext) -> None:
-        injector = Injector(settings, context) if settings.injects else None
+        self._injector = injector = Injector(settings, context) if settings.injects else None
         self._bird = Bird(settings, context, lambda: injector.configured if injector is not None else None)
         self._poke = Poke(settings)
         remedy = f"systemctl status bird; `{settings.birdc} show status` must answer"
@@ -71,6 +71,16 @@ class BirdExporter(AskingExporter[Standing]):
     async def close(self) -> None:
         await self._poke.close()
         await super().close()
+
+    async def _look(self) -> None:
+        if self._injector is None:
+            await super()._look()
+            return
+        self._injector.is_sparing = True
+        try:
+            await super()._look()
+        finally:
+            self._injector.is_sparing = False
 
     async def _ask(self, address: Address) -> None:
         await super()._ask(address)

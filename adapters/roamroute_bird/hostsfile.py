@@ -19,7 +19,7 @@ STATIC_PROTOCOLS: Mapping[int, str] = {4: "roamroute4", 6: "roamroute6"}
 PREFERENCE = 250
 """Above that of every other protocol of BIRD (direct: 240): our route wins while another router still announces one."""
 
-_HEAD = "# written by roamroute at every change; what is changed here is lost\n"
+HEAD = "# written by roamroute at every change; what is changed here is lost\n"
 _MODE = 0o644
 
 
@@ -35,7 +35,7 @@ def line_of(route: HostRoute) -> str:
 
 def render(lines: Mapping[int, Mapping[Address, str]]) -> str:
     """The whole file: for each version of IP a protocol, and in it the lines of its addresses."""
-    parts = [_HEAD]
+    parts = [HEAD]
     for version in sorted(lines):
         parts.append(
             f"protocol static {STATIC_PROTOCOLS[version]} {{\n\tipv{version} {{ preference {PREFERENCE}; }};\n"

@@ -9,6 +9,7 @@ stays, and the file goes back to what BIRD has last read, so that BIRD can start
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Iterable
 
@@ -52,6 +53,8 @@ class Injector:
         self._asking: asyncio.Task[Reply] | None = None
         self._asked_at: Instant = 0.0
         self._is_given_up = False
+        self.is_sparing = False
+        """Somebody else has reconfigured BIRD: it has read our file, and one more would cancel an undo of theirs."""
         self._upkeep = Upkeep(self._bring)
 
     # what is wanted
@@ -92,6 +95,8 @@ class Injector:
         if is_forgetful:
             self._in_force = None
             self._give_up()
+            if self.is_sparing and not self.has_failed:
+                return
         self._upkeep.again()
 
     def _give_up(self) -> None:
@@ -120,15 +125,17 @@ class Injector:
     async def _bring(self) -> None:
         text = hostsfile.render(self._lines)
         there = await asyncio.to_thread(hostsfile.read, self._path)
-        if self._in_force is None:
-            self._in_force = there or ""
+        if there and not there.startswith(hostsfile.HEAD):
+            raise KernelRefused(f"{self._path} is somebody else's: it does not begin with our first line", errno.EEXIST)
+        in_force = there or "" if self._in_force is None else self._in_force
         if there != text:
             await asyncio.to_thread(hostsfile.write, self._path, text)
         try:
             reply = await self._configure()
         except BirdRefused as error:
-            if error.refusal.code != ACCESS_DENIED and self._in_force != text:
-                await asyncio.to_thread(hostsfile.write, self._path, self._in_force)
+            if error.refusal.code != ACCESS_DENIED and in_force != text:
+                await asyncio.to_thread(hostsfile.write, self._path, in_force)
+            self._in_force = in_force
             raise
         if reply.last.code == _SHUTTING_DOWN:
             raise DaemonGone(f'BIRD answered "{CONFIGURE}": {reply.last.text}')
@@ -176,6 +183,8 @@ class Injector:
                 where = position.path if position is not None else "the configuration"
                 remedy = f"mend {where}; bird -p shows what is wrong"
                 yield Problem(f"{refused}; what BIRD read last stays in force", remedy, routes)
+            case KernelRefused(errno=errno.EEXIST) as refused:
+                yield Problem(str(refused), "move it away, or set exporters.bird.include to another path", routes)
             case KernelRefused() as refused:
                 yield Problem(str(refused), f"make {self._path} writable for roamroute, readable for BIRD", routes)
             case DaemonGone() as gone:

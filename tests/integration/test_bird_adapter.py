@@ -392,6 +392,18 @@ async def test_an_undo_that_the_operator_has_scheduled_takes_no_route_of_ours_fo
         await reaches(pair.there, OTHER, "")
 
 
+async def test_an_undo_that_the_operator_has_scheduled_comes_when_nothing_of_ours_changes(pair: Pair) -> None:
+    here = pair.here
+    async with adapter(here, mode="inject") as ap:
+        await ap.publish([HOST])
+        await ap.exports(HOST)
+        here.configuration.write_text(here.text + "protocol static theirs { ipv6; }\n")
+        assert "Undo scheduled" in here.ask("configure timeout 3")
+        assert "theirs" in here.ask("show protocols")
+        await soon(lambda: "theirs" not in here.ask("show protocols"), lambda: here.ask("show status"), 10)
+        await ap.exports(HOST)
+
+
 # -- a BIRD that does not answer, and a birdc that dies
 
 

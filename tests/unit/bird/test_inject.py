@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from roamroute_bird import inject
 from roamroute_bird.answers import Status
+from roamroute_bird.hostsfile import HEAD
 from roamroute_bird.inject import Injector
 from roamroute_bird.protocol import BirdRefused, Line, Reply
 from roamroute_bird.settings import Settings
@@ -133,12 +134,46 @@ async def test_a_refusal_puts_the_last_good_file_back_and_is_told(bench: Bench) 
 
 
 async def test_the_file_of_an_earlier_run_is_the_last_good_one(bench: Bench) -> None:
-    bench.path.write_text("# of an earlier run\n")
+    bench.path.write_text(HEAD + "# of an earlier run\n")
     bench.bird.answers = [refused()]
     bench.injector.replace([A])
     with pytest.raises(BirdRefused):
         await bench.settled()
-    assert bench.path.read_text() == "# of an earlier run\n"
+    assert bench.path.read_text() == HEAD + "# of an earlier run\n"
+
+
+async def test_a_file_that_is_not_ours_is_left_alone(bench: Bench) -> None:
+    bench.path.write_text("router id 10.0.0.1;\n")
+    bench.injector.replace([A])
+    with pytest.raises(KernelRefused, match="somebody else's"):
+        await bench.settled()
+    assert bench.path.read_text() == "router id 10.0.0.1;\n"
+    (problem,) = bench.injector.problems(1)
+    assert "another path" in problem.remedy
+
+
+async def test_what_is_forgotten_while_bird_refuses_does_not_lose_the_last_good_file(bench: Bench) -> None:
+    bench.injector.replace([A])
+    await bench.settled()
+    good = bench.path.read_text()
+    bench.bird.begun.clear()
+    bench.bird.gate, bench.bird.answers = asyncio.Event(), [refused(), refused()]
+    bench.injector.change(Delta((B,)))
+    await bench.bird.begun.wait()
+    bench.injector.again(is_forgetful=True)
+    bench.bird.gate.set()
+    with pytest.raises(BirdRefused):
+        await bench.settled()
+    assert bench.path.read_text() == good
+
+
+async def test_the_operator_s_own_reconfiguration_is_not_followed_by_one_of_ours(bench: Bench) -> None:
+    bench.injector.replace([A])
+    await bench.settled()
+    bench.injector.is_sparing = True
+    bench.injector.again(is_forgetful=True)
+    await bench.settled()
+    assert bench.bird.read == ["a"]
 
 
 async def test_a_bird_that_is_gone_finds_the_file_when_it_comes(bench: Bench) -> None:
