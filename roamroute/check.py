@@ -12,7 +12,7 @@ from pathlib import Path
 
 from roamroute import control
 from roamroute.config import Config
-from roamroute.errors import RoamrouteError
+from roamroute.errors import ConfigError, RoamrouteError
 from roamroute.export import ExporterSpec, Finding
 from roamroute.hostapd import check_hostapd, roaming_link_of
 from roamroute.linux import machine
@@ -25,7 +25,10 @@ _EXPORTER_LIMIT_S: Seconds = 15.0
 
 
 async def check_machine(config: Config, spec: ExporterSpec) -> tuple[Finding, ...]:
-    """Every finding, good and bad, in the order in which an operator should mend them."""
+    """Every finding, good and bad, in the order in which an operator should mend them.
+
+    Raises: ConfigError for mistakes in the exporter's table.
+    """
     findings = [*_privilege(), *_interfaces(config), *_forwarding(config), *_redirects(config)]
     findings += _neighbour_table(config)
     if config.stations.source == "hostapd":
@@ -179,6 +182,8 @@ async def _exporter(config: Config, spec: ExporterSpec) -> Iterable[Finding]:
         return [
             Finding("error", spec.name, f"the check did not end within {_EXPORTER_LIMIT_S:g} s", "is the daemon hung?")
         ]
+    except ConfigError:
+        raise
     except RoamrouteError as error:
         return [Finding("error", spec.name, str(error))]
 
@@ -187,8 +192,8 @@ def _daemon(config: Config) -> Iterator[Finding]:
     """What the running daemon knows: routes that are wanted and not exported."""
     try:
         status = control.ask(Path(config.control.socket), "status", limit_s=5.0)
-    except RoamrouteError:
-        yield Finding("warning", "roamroute", "the daemon is not running", "roamroute run -c FILE")
+    except RoamrouteError as error:
+        yield Finding("warning", "roamroute", str(error), "roamroute run -c FILE")
         return
     routes = status["routes"]
     yield Finding(

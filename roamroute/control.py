@@ -275,6 +275,8 @@ def stream(path: Path, command: str, limit_s: Seconds | None = None) -> Generato
                     if "error" in answer:
                         raise DaemonRefused(f"the roamroute daemon refused {command!r}: {answer['error']}")
                     yield answer
+        except TimeoutError:
+            raise DaemonGone(f"the roamroute daemon at {path} does not answer within {limit_s or 0:g} s") from None
         except OSError as error:
             hint = "is it running? start it with: roamroute run -c FILE"
             if isinstance(error, PermissionError):

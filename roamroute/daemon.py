@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 _PUBLISH_LIMIT_S: Seconds = 10.0  # an exporter that takes longer is told everything again
 _PUBLISH_PAUSE_S: Seconds = 1.0  # before a failed publication is tried again, doubled up to 30 s
 _STOP_LIMIT_S: Seconds = 5.0  # systemd kills after 90 s by default; an operator at a terminal waits less gladly
+_STOP_INJECTED_S: Seconds = 30.0  # where nobody else can take the routes away: FRR needs 20 s for 5,000
+_STOP_LOOK_S: Seconds = 0.05
 
 Observer = Callable[[str, Any], None]
 """Gets "event" or "effect" and the value; called synchronously, must not block."""
@@ -372,16 +374,26 @@ class Daemon:
         if self.config.kernel.keep_on_stop or not self.is_synced:
             log("info", "stopped, routes are kept" if self.is_synced else "stopped before it was in sync")
             return
+        withdrawn = frozenset(self.engine.wanted)
+        limit_s = _STOP_LIMIT_S if self.exporter.needs().installs else _STOP_INJECTED_S
         self.drain()
         try:
-            async with asyncio.timeout(_STOP_LIMIT_S), self._publishing:
+            async with asyncio.timeout(limit_s), self._publishing:
                 if self.exporter is not self.fib:
                     await self.exporter.publish_all(())
                 await asyncio.sleep(self.exporter.needs().linger_s)
+                while self._left(withdrawn):  # noqa: ASYNC110 - a report tells nobody that it has changed
+                    await asyncio.sleep(_STOP_LOOK_S)
         except (RoamrouteError, TimeoutError) as error:
-            log("warning", f"exporter {self.config.roaming.exporter}: {str(error) or 'too slow'} while withdrawing")
+            text = str(error) or f"no end after {limit_s:g} s"
+            log("warning", f"exporter {self.config.roaming.exporter}: {text} while withdrawing")
         self.fib.clear()
-        log("info", "stopped, all routes are withdrawn")
+        left = self._left(withdrawn)
+        log("info", f"stopped, {len(left)} routes are left in the routing daemon" if left else "stopped, all withdrawn")
+
+    def _left(self, withdrawn: frozenset[Address]) -> frozenset[Address]:
+        """Which of these a daemon that installs them itself still has in the kernel."""
+        return withdrawn & (self.exporter.report().installed or frozenset())
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
