@@ -268,6 +268,31 @@ def vtyshes(option: str) -> list[int]:
     return found
 
 
+async def test_other_sessions_in_the_middle_of_a_batch_take_nothing_away(
+    pair: Pair, world: tuple[Pair, str, str]
+) -> None:
+    if world[2] != "inject":
+        pytest.skip("there are batches in mode inject only")
+    hosts = [HostRoute(HOST6.address + number, "wlan0") for number in range(200)]
+
+    async def look_on(work: asyncio.Task[None]) -> None:
+        while not work.done():
+            await asyncio.to_thread(pair.ap.vtysh, "show version")
+            await asyncio.sleep(0.2)
+
+    async with access_point(pair, "inject") as ap:
+        for wanted in (hosts, hosts[:3]):
+            work = asyncio.create_task(ap.publish_all(*wanted))
+            await look_on(work)
+            await ap.exports(*wanted)
+            await ap.reaches_far(wanted[0], wanted[-1])
+        await ap.is_gone_from_far(hosts[3], hosts[100], hosts[-1])
+        await until(
+            lambda: pair.ap.vtysh("show running-config").count("tag 144144") == 3,
+            lambda: pair.ap.vtysh("show running-config"),
+        )
+
+
 async def test_a_burst_arrives_whole_and_an_operator_s_configuration_is_untouched(
     pair: Pair, world: tuple[Pair, str, str]
 ) -> None:
