@@ -62,8 +62,13 @@ class Flavour:
 
     @property
     def options(self) -> dict[str, str]:
-        mode = {} if self.mode == "kernel" else {"mode": self.mode}
-        return {"command": self.generation.command, "hello-interval": self.hello, **mode}
+        options = {"command": self.generation.command, "hello-interval": self.hello}
+        if self.mode != "kernel":
+            options["mode"] = self.mode
+        if self.generation.daemon == "bird":
+            # BIRD 3.1 that was killed finds its old routes in the kernel, and leaves some new ones out until it scans.
+            options["scan-time"] = "1"
+        return options
 
 
 BABELD_FLAVOURS = tuple(Flavour("babeld", generation, hello="0.5") for generation in BABELD)
