@@ -12,8 +12,6 @@ SHELL = /bin/sh
 
 WHEEL = .venv-wheel/bin
 
-# The tests import the installed wheel: the current folder must not come first on Python's path.
-PYTEST = ROAMROUTE_TEST_WHEEL=1 PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 $(WHEEL)/python -m pytest -n $(WORKERS)
 TESTS = tests
 # Processes that run tests side by side. They wait for daemons most of the time: more than processors are worth it.
 WORKERS = 3
@@ -39,7 +37,7 @@ lint: .venv/.installed
 # A finding of the linters does not hide what the tests say; both must be clean.
 test: setup
 	@linted=0; tools/lint || linted=$$?; \
-	$(PYTEST) $(TESTS); tested=$$?; \
+	tools/run-tests $(WORKERS) $(TESTS); tested=$$?; \
 	if [ $$linted != 0 ]; then echo "the linters found something, see above the tests" >&2; fi; \
 	[ $$linted = 0 ] && [ $$tested = 0 ]
 
