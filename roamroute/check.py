@@ -12,15 +12,15 @@ from pathlib import Path
 
 from roamroute import control
 from roamroute.config import Config
-from roamroute.errors import ConfigError, RoamrouteError
+from roamroute.errors import RoamrouteError
 from roamroute.export import ExporterSpec, Finding
 from roamroute.hostapd import check_hostapd, roaming_link_of
 from roamroute.linux import machine
+from roamroute.linux.gateway import GATEWAY
 from roamroute.redirects import are_forbidden
 from roamroute.sysctl import neighbour_table, versions
 from roamroute.values import Seconds
 
-GATEWAY = "fe80::1"
 _EXPORTER_LIMIT_S: Seconds = 15.0
 
 
@@ -77,7 +77,7 @@ def _interfaces(config: Config) -> Iterator[Finding]:
 
 
 def _addresses(config: Config, name: str) -> Iterator[Finding]:
-    present = {str(address) for address, _ in machine.addresses(name)}
+    present = {address for address, _ in machine.addresses(name)}
     if 6 in versions(config):
         if GATEWAY in present:
             yield Finding("ok", name, f"has the fixed gateway address {GATEWAY}")
@@ -88,7 +88,7 @@ def _addresses(config: Config, name: str) -> Iterator[Finding]:
                 f"{GATEWAY} is missing: a client's default route would end when it roams",
                 f"ip -6 address add {GATEWAY}/64 dev {name} nodad",
             )
-    if 4 in versions(config) and not any("." in address for address in present):
+    if 4 in versions(config) and all(address.version != 4 for address in present):
         gateway = next(prefix for prefix in config.roaming.prefixes if prefix.version == 4).network_address + 1
         yield Finding(
             "error",
@@ -175,15 +175,14 @@ def _peers(config: Config) -> Iterator[Finding]:
 async def _exporter(config: Config, spec: ExporterSpec) -> Iterable[Finding]:
     if spec.check is None:
         return [Finding("ok", spec.name, "has nothing to check")]
+    settings = spec.parse(config.exporter_settings)
     try:
         async with asyncio.timeout(_EXPORTER_LIMIT_S):
-            return tuple(await spec.check(spec.parse(config.exporter_settings), config.quiet_context))
+            return tuple(await spec.check(settings, config.quiet_context))
     except TimeoutError:
         return [
             Finding("error", spec.name, f"the check did not end within {_EXPORTER_LIMIT_S:g} s", "is the daemon hung?")
         ]
-    except ConfigError:
-        raise
     except RoamrouteError as error:
         return [Finding("error", spec.name, str(error))]
 

@@ -182,6 +182,7 @@ class Daemon:
     def _perform(self, effects: list[Effect], now: Instant, is_resynced: bool) -> None:
         probes: list[Probe] = []
         forgets: list[Forget] = []
+        greeted: list[AdvertiseGateway] = []
         is_routing_changed = False
         for effect in effects:
             self.counters[type(effect).__name__] += 1
@@ -203,8 +204,8 @@ class Daemon:
                     self.packets.watch(link, mac)
                 case Unwatch(link=link, mac=mac):
                     self.packets.unwatch(link, mac)
-                case AdvertiseGateway(link=link, mac=mac):
-                    self.gateway.advertise(link, mac)
+                case AdvertiseGateway():
+                    greeted.append(effect)
                 case Deauthenticate() if self.hostapd is not None:
                     self.hostapd.deauthenticate(effect)
                 case Note(key=key, because=because):
@@ -223,6 +224,8 @@ class Daemon:
             self.neighbours.forget(forgets)
         if probes:
             self.neighbours.probe(probes)
+        for station in greeted:  # it asks the kernel for the link's addresses: no route waits for that
+            self.gateway.advertise(station.link, station.mac)
 
     def _first_sync(self) -> None:
         """The neighbour table is known: adopt our routes of an earlier run that are still true, and drop the others."""
