@@ -99,6 +99,21 @@ class PeersSection:
 
 
 @attrs.frozen
+class HandoverSection:
+    """`[handover]`: what the access points do for each other when a host moves. Without `[peers]` nothing of it is."""
+
+    hints: bool = True
+    """Share the bindings of our hosts with the peers ahead of time."""
+    forwarding: bool = True
+    """Send on to the new access point what still arrives for a host that has moved there."""
+    tables: int = 4544
+    """The first of three routing tables that are ours alone: forwarded hosts, hosts that packets are taken for, and
+    the segments."""
+    rule_priority: int = 4544
+    """Of our policy rules; before the main table's (32766)."""
+
+
+@attrs.frozen
 class NeighboursSection:
     """`[neighbours]`: for how many the kernel's neighbour table must have room."""
 
@@ -138,6 +153,7 @@ class Config:
     stations: StationsSection = StationsSection()
     packets: PacketsSection = PacketsSection()
     peers: PeersSection | None = None
+    handover: HandoverSection = HandoverSection()
     neighbours: NeighboursSection = NeighboursSection()
     policy: Policy = Policy()
     control: ControlSection = ControlSection()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 import attrs
 
-from roamroute.values import Address, Answer, Claim, HostRoute, Mac, PeerId
+from roamroute.values import Address, Answer, Claim, Hint, HostRoute, Mac, PeerId
 
 
 @attrs.frozen
@@ -49,11 +51,13 @@ class Forget:
 class SendClaim:
     """Send the claim to every peer and repeat it until each has answered, or 5 s have passed.
 
-    A newer claim for the same MAC replaces an older one that is still being repeated.
+    A newer claim for the same MAC replaces an older one that is still being repeated. `first`: the peer that held the
+    host until now, as far as we know; it is told before all others, and more insistently.
     """
 
     claim: Claim
     because: str
+    first: PeerId | None = None
 
 
 @attrs.frozen
@@ -70,6 +74,40 @@ class SendAnswer:
 
     peer: PeerId
     answer: Answer
+    because: str
+
+
+@attrs.frozen
+class Forward:
+    """Send on to `segment` of `peer` what still arrives for `address`; it replaces a `Forward` for the same address."""
+
+    address: Address
+    segment: IPv6Address
+    peer: PeerId
+    because: str
+
+
+@attrs.frozen
+class EndForward:
+    """Do not send on what arrives for `address` any more."""
+
+    address: Address
+    because: str
+
+
+@attrs.frozen
+class ShareHint:
+    """Let the peers know this binding, in time; it replaces an earlier one for the same MAC."""
+
+    hint: Hint
+    because: str
+
+
+@attrs.frozen
+class UnshareHint:
+    """The host is not ours any more: nothing is to be told of it to peers that join from now on."""
+
+    mac: Mac
     because: str
 
 
@@ -125,6 +163,10 @@ Effect = (
     | SendClaim
     | DropClaim
     | SendAnswer
+    | Forward
+    | EndForward
+    | ShareHint
+    | UnshareHint
     | Deauthenticate
     | Watch
     | Unwatch

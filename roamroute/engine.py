@@ -29,7 +29,7 @@ from roamroute.book import Book
 from roamroute.claims import Claims
 from roamroute.effects import Effect
 from roamroute.hosts import Entry, Host
-from roamroute.policy import Policy
+from roamroute.policy import Handover, Policy
 from roamroute.presence import Presence
 from roamroute.values import (
     Address,
@@ -44,6 +44,7 @@ from roamroute.values import (
 )
 
 _DEFAULT_POLICY = Policy()
+_DEFAULT_HANDOVER = Handover()
 _CONFIRM_AFTER_START_S: Seconds = 5.0  # nobody knows how old an entry is, or what the peers think: ask soon
 
 
@@ -55,9 +56,15 @@ class Engine:
     """
 
     def __init__(
-        self, admission: Admission, policy: Policy = _DEFAULT_POLICY, me: PeerId | None = None, seed: int = 0
+        self,
+        admission: Admission,
+        policy: Policy = _DEFAULT_POLICY,
+        me: PeerId | None = None,
+        seed: int = 0,
+        handover: Handover = _DEFAULT_HANDOVER,
     ) -> None:
         self.policy = policy
+        self.handover = handover
         self._admission = admission
         self._book = Book(admission, policy, me, seed)
         self._claims = Claims(self._book)
@@ -135,6 +142,8 @@ class Engine:
                 self._claims.joined_peer(peer)
             case events.PeerLost(peer=peer):
                 self._claims.lost_peer(peer)
+            case events.HostHinted() | events.HandoverReported() | events.ForwardUsed():
+                pass
             case events.Drained():
                 self._drained()
             case events.Resumed():

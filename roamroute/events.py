@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from roamroute.values import Address, Answer, Claim, Mac, Neighbour, PeerId, Station
+from roamroute.values import Address, Answer, Claim, HandoverReport, Hint, Mac, Neighbour, PeerId, Station
 
 
 @attrs.frozen
@@ -156,6 +156,29 @@ class ClaimUnanswered:
 
 
 @attrs.frozen
+class HostHinted:
+    """A peer shared the binding of a host that it holds (authenticated; may be a repetition, or older than a claim)."""
+
+    hint: Hint
+
+
+@attrs.frozen
+class HandoverReported:
+    """The former holder of a host that we have claimed told how its side of the handover went."""
+
+    peer: PeerId
+    report: HandoverReport
+
+
+@attrs.frozen
+class ForwardUsed:
+    """A packet for `address` was sent on to where it is forwarded. Told for the first one at once, then while packets
+    go on about once a second."""
+
+    address: Address
+
+
+@attrs.frozen
 class Drained:
     """The operator asked to withdraw everything and hold."""
 
@@ -184,6 +207,9 @@ Event = (
     | HostClaimed
     | ClaimAnswered
     | ClaimUnanswered
+    | HostHinted
+    | HandoverReported
+    | ForwardUsed
     | Drained
     | Resumed
 )

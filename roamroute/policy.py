@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import attrs
 
-from roamroute.values import Seconds
+from roamroute.values import Seconds, Segments
+
+_NO_SEGMENTS = Segments()
 
 
 @attrs.frozen
@@ -69,3 +71,37 @@ class Policy:
     is_advertising_gateway: bool = True
     """Tell a station its gateway's MAC when it connects. A Linux station else waits a second for it (6.1, RFC 4861
     §10 RetransTimer); three frames of 86 octets, to the station alone."""
+
+    forwarding_s: Seconds = 60.0
+    """What still arrives for a host that a peer took is sent on for so long: BIRD's Babel was seen to keep a dead route
+    for 56 s (docs/bird-facts.md), and a route more in a table of our own costs nothing."""
+
+    forwarding_limit_s: Seconds = 300.0
+    """Longer, while packets still arrive; not longer than this."""
+
+    forwards_total: int = 8192
+    """Addresses that are sent on at the same time; above it the oldest goes."""
+
+    oscillation_moves: int = 12
+    """So many changes of the holder within `oscillation_window_s`, between access points of which each has had the host
+    before in that time, are an oscillation (two devices with one MAC, a looped bridge), not walking: RFC 7432 §15.1."""
+
+    oscillation_window_s: Seconds = 4.0
+    """A walk of a change every 0.35 s is still followed."""
+
+    oscillation_hold_s: Seconds = 10.0
+    """So long the host stays where it is then, doubled each time it begins again at once, up to sixteen times this."""
+
+
+@attrs.frozen
+class Handover:
+    """Which parts of the handover this access point takes part in; `[handover]` of the configuration decides.
+
+    `is_forwarding_all`: send on what arrives for any host that a peer claims, not only for those that were here: for
+    gateways and routers without client links, through which the traffic comes. `segments` are our own.
+    """
+
+    is_sharing_hints: bool = True
+    is_forwarding: bool = True
+    is_forwarding_all: bool = False
+    segments: Segments = _NO_SEGMENTS

@@ -134,11 +134,30 @@ class Verdict(enum.Enum):
 
 
 @attrs.frozen
+class Segments:
+    """Where an access point takes encapsulated packets for its hosts: SRv6 segment identifiers (RFC 8986 §3.1).
+
+    `ipv6` decapsulates IPv6 (End.DT6), `ipv4` decapsulates IPv4 (End.DX4); None where it takes none.
+    """
+
+    ipv6: IPv6Address | None = None
+    ipv4: IPv6Address | None = None
+
+    def for_address(self, address: Address) -> IPv6Address | None:
+        """The segment for packets to `address`."""
+        return self.ipv6 if address.version == 6 else self.ipv4
+
+    def __bool__(self) -> bool:
+        return self.ipv6 is not None or self.ipv4 is not None
+
+
+@attrs.frozen
 class Claim:
     """`peer` says: the host `mac` is on my link now.
 
     `sequence` is the host's mobility sequence number (RFC 7432 §7.7), 1..2**32-1. `addresses` are addresses that the
-    claimant wants to announce and that it has not yet had confirmed by the peers.
+    claimant wants to announce and that it has not yet had confirmed by the peers. `segments`: where the claimant takes
+    what still arrives for the host elsewhere; a peer of an older version names none.
     """
 
     mac: Mac
@@ -146,6 +165,7 @@ class Claim:
     peer: PeerId
     basis: Basis
     addresses: tuple[Address, ...] = ()
+    segments: Segments = Segments()
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -168,3 +188,36 @@ class Answer:
     holder: PeerId | None = None
     addresses: tuple[Address, ...] = ()
     denied: tuple[Address, ...] = ()
+
+
+@attrs.frozen
+class Hint:
+    """`peer` says, ahead of any roam: I hold the host `mac` by the claim `sequence`, and these are its addresses.
+
+    It is not asked for and takes nothing from anybody; it lets the next access point do without asking.
+    """
+
+    mac: Mac
+    sequence: int
+    peer: PeerId
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Comparable with `Claim.order`."""
+        return (self.sequence, self.peer.version, int(self.peer))
+
+
+@attrs.frozen
+class HandoverReport:
+    """The former holder tells the claimant how the handover of `mac` went, after the claim `sequence` had come.
+
+    Seconds after the claim's arrival; None: has not happened (yet). `withdrawn_s`: our host routes are out of the FIB;
+    `forwarded_s`: the first packet was sent on to the claimant; `converged_s`: our routing daemon knows the new way.
+    """
+
+    mac: Mac
+    sequence: int
+    withdrawn_s: Seconds | None = None
+    forwarded_s: Seconds | None = None
+    converged_s: Seconds | None = None

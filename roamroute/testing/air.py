@@ -253,6 +253,8 @@ class AccessPoint:
                     self.watching.pop(mac, None)
                 case effects.Announce() | effects.Withdraw() | effects.AdvertiseGateway() | effects.Note():
                     pass
+                case effects.Forward() | effects.EndForward() | effects.ShareHint() | effects.UnshareHint():
+                    pass
         self._arm()
 
     def _arm(self) -> None:
