@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from roamroute.errors import ConfigError, RoamrouteError
 from roamroute.lab.installed import installed_routings
-from roamroute.lab.options import MODES, LabOptions
+from roamroute.lab.modes import HANDOVERS, MODES
+from roamroute.lab.options import LabOptions
 
 if TYPE_CHECKING:
     from roamroute.lab.report import Report
@@ -38,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--loop", action="store_true", help="link the two routers, so that the mesh has a loop")
     parser.add_argument("--mode", choices=MODES, default="roamroute", help="who publishes the client's routes")
+    parser.add_argument(
+        "--handover",
+        choices=HANDOVERS,
+        action="append",
+        default=[],
+        help="what the access points do for each other in mode roamroute: nothing and no peers, claims alone, or hints "
+        "and forwarding too (the default); may be repeated: one after the other, on one mesh",
+    )
     parser.add_argument(
         "--compare",
         choices=MODES,
@@ -75,6 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--disassociate", action="store_true", help="the client says good-bye to the old access point; real ones do not"
     )
+    parser.add_argument(
+        "--peer-loss",
+        type=_percent,
+        default=defaults.peer_loss_percent,
+        metavar="PERCENT",
+        help="lose so much of what the access points tell each other, at random",
+    )
     parser.add_argument("--ipv4", action="store_true", help="the client has an IPv4 address too")
     parser.add_argument(
         "--first-visits",
@@ -108,7 +124,7 @@ def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
     behaviours = ("silent",) if arguments.silent else ("talking",) if arguments.talk else ("silent", "talking")
     runs = [
         LabOptions(
-            modes=tuple(dict.fromkeys([arguments.mode, *arguments.compare])),
+            modes=_modes([arguments.mode, *arguments.compare], arguments.handover),
             behaviours=behaviours,
             roams=arguments.roams,
             compare_roams=arguments.compare_roams,
@@ -120,6 +136,7 @@ def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
             dwell_s=arguments.dwell,
             limit_s=arguments.limit,
             has_loop=arguments.loop,
+            peer_loss_percent=arguments.peer_loss,
             is_polite=arguments.disassociate,
             has_ipv4=arguments.ipv4,
             first_visits=arguments.first_visits,
@@ -184,6 +201,17 @@ def _measure(runs: Sequence[LabOptions], progress: Callable[[str], None], *, is_
     return survey(runs, progress)
 
 
+def _modes(asked: Sequence[str], handovers: Sequence[str]) -> tuple[str, ...]:
+    """Each mode once, in the order asked for; those of `--handover` stand where mode roamroute would.
+
+    Raises: ConfigError where mode roamroute is not asked for.
+    """
+    if handovers and "roamroute" not in asked:
+        raise ConfigError((f"--handover: belongs to mode roamroute, which --mode {asked[0]} leaves out",))
+    variants = [HANDOVERS[handover] for handover in handovers] or ["roamroute"]
+    return tuple(dict.fromkeys(name for mode in asked for name in (variants if mode == "roamroute" else [mode])))
+
+
 def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     pairs = {}
     for text in texts:
@@ -202,6 +230,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {shlex.quote(text)}")
+    return value
+
+
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 100:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and less than 100, not {shlex.quote(text)}")
     return value
 
 

@@ -1,6 +1,6 @@
 """The whole laboratory: mesh, air, routing daemons, hostapd, correspondents and probers, up and converged.
 
-Which program publishes the client's routes is a *mode* (`options.MODES`) and is switched with `mode()` while the rest
+Which program publishes the client's routes is a *mode* (`modes.MODES`) and is switched with `mode()` while the rest
 goes on, so that several can be compared on one mesh.
 """
 
@@ -15,10 +15,12 @@ from typing import Self
 from roamroute.lab import addresses
 from roamroute.lab.by_hand import RoutesByHand
 from roamroute.lab.installed import find_routing
+from roamroute.lab.losses import lose_messages
+from roamroute.lab.modes import MODES, Mode
 from roamroute.lab.namespaces import Sandbox
 from roamroute.lab.options import LabOptions
 from roamroute.lab.radio import Air, Client, Host
-from roamroute.lab.roaming import RoamrouteDaemon, daemon_tables, write_key
+from roamroute.lab.roaming import PEERS_PORT, RoamrouteDaemon, daemon_tables, write_key
 from roamroute.lab.routing import MeshRouting
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.traffic import Traffic
@@ -76,20 +78,21 @@ class Laboratory:
             access_point.name: self._correspondent(access_point) for access_point in self.mesh.access_points
         }
         self.key_file = write_key(self.sandbox.directory)
+        if self.options.peer_loss_percent:
+            for access_point in self.mesh.access_points:
+                lose_messages(access_point.namespace, PEERS_PORT, self.options.peer_loss_percent)
         self.converged_after_s = self.routing.wait_converged()
 
     @contextlib.contextmanager
     def mode(self, mode: str) -> Iterator[None]:
         """Publish routes in this way for the length of the block; the routes are gone after it."""
         running = self._roamroutes = []
-        if mode == "hand":
+        if not MODES[mode].runs_roamroute:
             self.by_hand = RoutesByHand(self.mesh)
             for access_point in self.mesh.access_points:
                 self.by_hand.place([self.correspondents[access_point.name].address], access_point)
         else:
-            running += [
-                self._roamroute(access_point, is_plain=mode == "plain") for access_point in self.mesh.access_points
-            ]
+            running += [self._roamroute(access_point, MODES[mode]) for access_point in self.mesh.access_points]
             for daemon in running:
                 daemon.start()
             for daemon in running:
@@ -144,7 +147,7 @@ class Laboratory:
         host.attach(access_point)
         return host
 
-    def _roamroute(self, access_point: Router, *, is_plain: bool) -> RoamrouteDaemon:
+    def _roamroute(self, access_point: Router, mode: Mode) -> RoamrouteDaemon:
         tables = daemon_tables(
             self.mesh,
             access_point,
@@ -152,6 +155,6 @@ class Laboratory:
             exporter=self.installed.exporter.name,
             exporter_settings=self.routing.exporter_settings(access_point),
             key_file=self.key_file,
-            is_plain=is_plain,
+            mode=mode,
         )
         return RoamrouteDaemon(access_point, tables)

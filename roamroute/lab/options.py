@@ -7,12 +7,6 @@ from pathlib import Path
 
 import attrs
 
-MODES = {
-    "roamroute": "roamroute as it is",
-    "plain": "roamroute without claims and packet source: the plain idea",
-    "hand": "no roamroute; the lab sets the host routes on every router at the layer-2 connection",
-}
-
 
 @attrs.frozen
 class LabOptions:
@@ -22,6 +16,7 @@ class LabOptions:
     """
 
     modes: tuple[str, ...] = ("roamroute",)
+    """Of `modes.MODES`."""
     behaviours: tuple[str, ...] = ("silent", "talking")
     roams: int = 20
     compare_roams: int | None = None
@@ -39,6 +34,8 @@ class LabOptions:
     dwell_s: float = 2.0
     limit_s: float = 30.0
     """A roam that did not come back within this time has failed."""
+    peer_loss_percent: float = 0.0
+    """So much of what the access points' daemons tell each other is lost."""
     is_polite: bool = False
     has_ipv4: bool = False
     first_visits: bool = False

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from roamroute import __version__
 from roamroute.lab.gaps import FlowGap, median, percentile
-from roamroute.lab.options import MODES, LabOptions
+from roamroute.lab.modes import MODES
+from roamroute.lab.options import LabOptions
 from roamroute.lab.roams import Roam, Walk
 
 SCHEMA = 1
@@ -91,9 +92,10 @@ class Report:
         return max(stalls, default=math.nan)
 
     def is_well(self) -> bool:
-        """Did every roam come back, and was every download right? The plain idea is there to be compared with only."""
-        downloads = [walk.download for walk in self.walks if walk.mode != "plain" and walk.download is not None]
-        failures = [roam for roam in self.failures() if roam.mode != "plain"]
+        """Did every roam come back, and was every download right, in every mode that is not for comparison only?"""
+        judged = {mode for mode in self.options.modes if not MODES[mode].is_reference}
+        downloads = [walk.download for walk in self.walks if walk.mode in judged and walk.download is not None]
+        failures = [roam for roam in self.failures() if roam.mode in judged]
         return self.is_complete and not failures and all(download.is_verified for download in downloads)
 
     def failures(self) -> list[Roam]:
@@ -216,7 +218,7 @@ def _summary(mode: str, behaviour: str, direction: str, visits: str, gaps: Seque
 
 def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s: float) -> Table:
     table = Table(
-        title=f"{MODES[mode]}; the client is {behaviour}",
+        title=f"{MODES[mode].text}; the client is {behaviour}",
         caption="gap: layer-2 connection to the first packet delivered; lost: packets per roam, sent after it",
         title_justify="left",
         caption_justify="left",

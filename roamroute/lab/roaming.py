@@ -9,18 +9,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from roamroute.errors import DaemonGone
 from roamroute.lab import addresses
+from roamroute.lab.modes import MODES, Mode, Table
 from roamroute.lab.namespaces import Process
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.waiting import NotReached
 from roamroute.lab.wifi import AccessPointDaemon
 
 READY_LIMIT_S = 30.0
-
-Table = Mapping[str, Any]
+PEERS_PORT = 4544
 
 
 class RoamrouteDaemon:
@@ -91,9 +90,9 @@ def daemon_tables(
     exporter: str,
     exporter_settings: Table,
     key_file: Path,
-    is_plain: bool = False,
+    mode: Mode = MODES["roamroute"],
 ) -> dict[str, Table]:
-    """The configuration of one access point. `is_plain`: the neighbour cache and hostapd only, the plain idea."""
+    """The configuration of one access point, as an operator would write it for this mode."""
     directory = mesh.sandbox.subdirectory(f"{access_point.name}/roamroute")
     tables: dict[str, Table] = {
         "roaming": {
@@ -106,14 +105,17 @@ def daemon_tables(
     }
     if exporter_settings:
         tables[f"exporters.{exporter}"] = exporter_settings
-    if is_plain:
+    if not mode.has_packet_source:
         tables["packets"] = {"enabled": False}
-    else:
+    if mode.has_peers:
         tables["peers"] = {
             "address": str(access_point.address),
             "addresses": [str(other.address) for other in mesh.access_points if other is not access_point],
             "key_file": str(key_file),
+            "port": PEERS_PORT,
         }
+    if mode.handover:
+        tables["handover"] = mode.handover
     return tables
 
 

@@ -17,6 +17,7 @@ import attrs
 from roamroute.lab import addresses
 from roamroute.lab.gaps import FlowGap, flow_gap, worst
 from roamroute.lab.laboratory import Laboratory
+from roamroute.lab.modes import MODES
 from roamroute.lab.radio import Client
 from roamroute.lab.topology import Router
 from roamroute.lab.traffic import DOWNLOAD_END_LIMIT_S, Download, DownloadResult
@@ -138,7 +139,7 @@ class WalkRun:
         wait_until(lambda: not self._has_tentative_addresses(), "addresses have passed DAD", TENTATIVE_LIMIT_S)
         words = self._start_flows()
         wanted: tuple[int, ...] = (self._flows.downlink, *self._flows.correspondents.values())
-        if self._mode != "plain":  # the plain idea does not learn addresses from packets
+        if MODES[self._mode].has_packet_source:
             wanted += self._flows.others
         what = f"client {self._number} is reached after it has joined {start.name}"
         try:
@@ -188,7 +189,7 @@ class WalkRun:
         flows = self._flows
         wanted = [flows.downlink, flows.correspondents[origin.name]]
         wanted += [flow for flow in (flows.ipv4, flows.uplink) if flow is not None]
-        if self._mode != "plain":
+        if not MODES[self._mode].is_reference:
             wanted += flows.others
         return tuple(wanted)
 

@@ -91,3 +91,23 @@ def test_impossible_numbers_and_modes_are_refused(words: tuple[str, str]) -> Non
     with pytest.raises(SystemExit) as refusal:
         options(*words)
     assert refusal.value.code == 2
+
+
+def test_handovers_stand_where_mode_roamroute_would_in_their_order() -> None:
+    asked = options("--compare", "hand", "--handover", "full", "--handover", "claim", "--handover", "off")
+    assert asked.modes == ("roamroute", "roamroute-claim", "roamroute-off", "hand")
+
+
+def test_a_full_handover_is_mode_roamroute() -> None:
+    assert options("--handover", "full") == LabOptions()
+
+
+def test_a_handover_without_mode_roamroute_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="--handover: belongs to mode roamroute, which --mode hand leaves out"):
+        options("--mode", "hand", "--handover", "claim")
+
+
+@pytest.mark.parametrize("percent", ["-1", "100"])
+def test_a_loss_is_a_part(percent: str) -> None:
+    with pytest.raises(SystemExit):
+        options("--peer-loss", percent)
