@@ -1,0 +1,500 @@
+"""A mesh in which no routing daemon runs: every router knows the ways that the test has given it, and nothing else.
+
+So the routing never learns that a client has moved, for as long as a test likes, and what arrives all the same has come
+by the handover. Access points, hostapd, wpa_supplicant and roamroute (exporter `kernel`) are as in world.py. The lab's
+topology: the server behind the gateway, ap1 and ap2 on r1, ap3 on r2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from roamroute import control
+from roamroute.lab import addresses
+from roamroute.lab.laboratory import PROGRAMS
+from roamroute.lab.namespaces import Namespace, Sandbox
+from roamroute.lab.radio import Air, Client
+from roamroute.lab.roaming import RoamrouteDaemon, toml_text, write_key
+from roamroute.lab.topology import Mesh, Router
+from roamroute.lab.traffic import Traffic
+from roamroute.lab.waiting import wait_until
+from roamroute.lab.wifi import AccessPointDaemon
+from roamroute.segments import segment_prefix, segments_of
+from roamroute.values import Segments
+
+from .world import LIMIT_S, QUICK, all_addresses, family_of, is_answered
+
+PREFIXES = (addresses.ROAMING_PREFIX, addresses.ROAMING_PREFIX_IPV4)
+PORT = 4544
+"""Of the channel between the access points."""
+TABLES = (4544, 4545, 4546)
+"""The routing tables of the handover, as `[handover] tables` has them by default."""
+Table = Mapping[str, Any]
+Changes = Mapping[str, Table]
+"""What differs from the usual configuration: table name to the keys that differ."""
+
+
+class StillMesh:
+    """Everything but the ways is running; `lead` says where the routers send a client's packets."""
+
+    def __init__(
+        self, sandbox: Sandbox, access_point_count: int, changes: Changes, *, hostapd_count: int | None = None
+    ) -> None:
+        self.sandbox = sandbox
+        self.mesh = Mesh(sandbox, access_point_count)
+        self.air = Air(self.mesh)
+        self.key_file = write_key(sandbox.directory)
+        self.traffic = Traffic(sandbox)
+        self.traffic.near.receive(self.mesh.server)
+        self._identities = itertools.count(1)
+        self._changes = changes
+        self.hostapds = {
+            router.name: AccessPointDaemon(router.namespace) for router in self.access_points[:hostapd_count]
+        }
+        self.daemons: dict[str, RoamrouteDaemon] = {}
+
+    @property
+    def access_points(self) -> list[Router]:
+        return self.mesh.access_points
+
+    @property
+    def server(self) -> Namespace:
+        return self.mesh.server
+
+    @property
+    def gateway(self) -> Router:
+        return self.mesh.gateway
+
+    def start(self) -> None:
+        """Start hostapd, then roamroute on every access point, and wait until they are ready."""
+        for hostapd in self.hostapds.values():
+            hostapd.start()
+        for hostapd in self.hostapds.values():
+            hostapd.wait_ready()
+        for router in self.access_points:
+            router.namespace.sysctl({"net.ipv6.neigh.wlan0.base_reachable_time_ms": 3000})
+            self.daemons[router.name] = RoamrouteDaemon(router, self.tables(router))
+            self.daemons[router.name].start()
+        for router in self.access_points:
+            self.daemons[router.name].wait_ready()
+
+    def tables(self, router: Router, changes: Changes | None = None) -> dict[str, Table]:
+        """The configuration of roamroute on a router, with what differs from the usual one."""
+        hostapd = self.hostapds.get(router.name)
+        directory = self.sandbox.subdirectory(f"{router.name}/roamroute")
+        usual: dict[str, Table] = {
+            "roaming": {
+                "interfaces": [addresses.CLIENT_LINK] if router.is_access_point else [],
+                "prefixes": [str(prefix) for prefix in PREFIXES],
+                "exporter": "kernel",
+            },
+            "stations": {"source": "none"}
+            if hostapd is None
+            else {"source": "hostapd", "hostapd_dir": str(hostapd.control_directory)},
+            "peers": {
+                "address": str(router.address),
+                "addresses": [str(other.address) for other in self.access_points if other is not router],
+                "key_file": str(self.key_file),
+            },
+            "policy": QUICK,
+            "control": {"socket": str(directory / "control.sock")},
+        }
+        for more in (self._changes, changes or {}):
+            for name, table in more.items():
+                usual[name] = {**usual.get(name, {}), **table}
+        return usual
+
+    def configure(self, router: Router, changes: Changes | None = None) -> None:
+        """Write another configuration; it counts from the next start on."""
+        self.daemons[router.name].configuration.write_text(toml_text(self.tables(router, changes)))
+
+    def restart(self, router: Router, changes: Changes | None = None) -> None:
+        """Kill roamroute on a router and start it with another configuration; wait until it has its peers."""
+        self.daemons[router.name].kill()
+        self.configure(router, changes)
+        self.daemons[router.name].start()
+        self.daemons[router.name].wait_ready()
+        self.wait_peers(router)
+
+    @contextlib.contextmanager
+    def changed(self, *routers: Router, changes: Changes) -> Iterator[None]:
+        """Run roamroute with another configuration on some routers for the length of the block."""
+        for router in routers:
+            self.restart(router, changes)
+        try:
+            yield
+        finally:
+            for router in routers:
+                self.restart(router)
+
+    @contextlib.contextmanager
+    def gateway_as_peer(self) -> Iterator[None]:
+        """Run roamroute on the gateway too, which has no client link, and name it to the access points."""
+        gateway = self.gateway
+        known = {
+            router.name: [str(other.address) for other in (*self.access_points, gateway) if other is not router]
+            for router in self.access_points
+        }
+        self.daemons[gateway.name] = RoamrouteDaemon(gateway, self.tables(gateway))
+        self.daemons[gateway.name].start()
+        self.daemons[gateway.name].wait_ready()
+        try:
+            for router in self.access_points:
+                self.restart(router, {"peers": {"addresses": known[router.name]}})
+            self.wait_peers(gateway)
+            yield
+        finally:
+            self.daemons.pop(gateway.name).stop()
+            for router in self.access_points:
+                self.restart(router)
+
+    # -- ways ---------------------------------------------------------------------------------------------------------
+
+    def lead(self, access_point: Router, *destinations: object) -> None:
+        """Send these addresses to the access point, on every router but itself, from now on."""
+        lines: dict[str, list[str]] = defaultdict(list)
+        for router, hop in self.mesh.next_hops(access_point):
+            lines[router.name] += [f"route replace {each} {_via(hop, each)}" for each in destinations]
+        lines[access_point.name] += [f"route flush {each} proto static" for each in destinations]
+        for router in self.mesh.all_routers:
+            router.namespace.ip(*lines[router.name])
+
+    def segments(self, router: Router) -> Segments:
+        return segments_of(router.address, PREFIXES)
+
+    def give_ways(self) -> None:
+        """Let every router know the way to the address of every other, and to its segments."""
+        lines: dict[str, list[str]] = defaultdict(list)
+        for destination in self.mesh.all_routers:
+            own: list[object] = [destination.address]
+            if destination.is_access_point:
+                segments = self.segments(destination)
+                own += [each for each in (segments.ipv6, segments.ipv4) if each is not None]
+            if destination is self.gateway:
+                own += ["::/0", "0.0.0.0/0"]
+            for router, hop in self.mesh.next_hops(destination):
+                lines[router.name] += [f"route add {each} {_via(hop, each)}" for each in own]
+        for router in self.mesh.all_routers:
+            router.namespace.ip(*lines[router.name])
+
+    # -- roamroute ----------------------------------------------------------------------------------------------------
+
+    def status(self, router: Router) -> dict[str, Any]:
+        """What `roamroute status --json` prints."""
+        return control.ask(self.daemons[router.name].directory / "control.sock", "status")
+
+    def log(self, router: Router) -> str:
+        return self.daemons[router.name].log.read_text()
+
+    def command(self, router: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`roamroute …` beside the daemon of the router."""
+        entered = ("nsenter", f"--net={router.namespace.path}")
+        configuration = str(self.daemons[router.name].configuration)
+        return subprocess.run(
+            [*entered, sys.executable, "-m", "roamroute", *arguments, "-c", configuration],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def wait_peers(self, router: Router) -> None:
+        """Wait until the router has a session with every peer that it knows."""
+
+        def are_up() -> bool:
+            return all(peer["is_up"] for peer in self.status(router)["peers"]["peers"])
+
+        wait_until(are_up, f"{router.name} has sessions with its peers", LIMIT_S)
+
+    def is_announced(self, access_point: Router, address: object) -> bool:
+        """Whether the access point has a host route of ours for the address."""
+        return bool(access_point.namespace.run("ip", family_of(address), "route", "show", str(address), "proto", "144"))
+
+    def announcers(self, address: object) -> list[str]:
+        """The names of the access points that have a host route of ours for the address."""
+        return [router.name for router in self.access_points if self.is_announced(router, address)]
+
+    def wait_here(self, access_point: Router, *wanted: object, limit_s: float = LIMIT_S) -> None:
+        """Wait until this access point announces the addresses, and no other does."""
+        for address in wanted:
+            wait_until(
+                lambda: self.announcers(address) == [access_point.name],  # noqa: B023
+                f"{address} is announced by {access_point.name} alone",
+                limit_s,
+            )
+
+    def forwarded(self, router: Router, address: object) -> str:
+        """The route by which the router sends on what arrives for the address, "" when it does not."""
+        return router.namespace.run(
+            "ip", family_of(address), "route", "show", str(address), "table", str(TABLES[0])
+        ).strip()
+
+    def wait_forwarded(self, router: Router, address: object, towards: Router) -> None:
+        segment = str(self.segments(towards).for_address(ip_address(str(address))))
+        wait_until(
+            lambda: segment in self.forwarded(router, address),
+            f"{router.name} sends {address} on to {towards.name}",
+            LIMIT_S,
+        )
+
+    def wait_not_forwarded(self, router: Router, address: object, limit_s: float = LIMIT_S) -> None:
+        wait_until(lambda: not self.forwarded(router, address), f"{router.name} forwards {address} no more", limit_s)
+
+    # -- clients ------------------------------------------------------------------------------------------------------
+
+    def new_client(self, *, identity: int | None = None, address_count: int = 2, has_ipv4: bool = True) -> Client:
+        """A client in no cell yet. `identity`: that of another client, to have the same MAC and addresses."""
+        number = next(self._identities)
+        namespace = self.sandbox.namespace(f"client{number}")
+        client = Client(
+            self.air,
+            namespace,
+            number if identity is None else identity,
+            self.hostapds,
+            address_count=address_count,
+            has_ipv4=has_ipv4,
+        )
+        client.start()
+        self.traffic.far.receive(namespace)
+        return client
+
+    def join(self, client: Client, access_point: Router) -> None:
+        """Let a client appear, lead its addresses there, and wait until it is reached at all of them."""
+        self.lead(access_point, *all_addresses(client))
+        client.roam(access_point)
+        if client.address_ipv4 is not None:
+            # IPv4 has no duplicate address detection here: the address is known when its first packet has been seen.
+            wait_until(lambda: is_answered(client.namespace, addresses.SERVER_IPV4), "the client speaks", LIMIT_S)
+        self.wait_here(access_point, *all_addresses(client))
+        for address in all_addresses(client):
+            wait_until(lambda: is_answered(self.server, address), f"{address} answers", LIMIT_S)  # noqa: B023
+
+    @contextlib.contextmanager
+    def client_at(self, access_point: Router, *, has_ipv4: bool = False) -> Iterator[Client]:
+        """A client that everybody knows to be there; it leaves at the end."""
+        new = self.new_client(has_ipv4=has_ipv4)
+        try:
+            self.join(new, access_point)
+            yield new
+        finally:
+            new.leave(is_polite=True)
+
+    @contextlib.contextmanager
+    def downlink(self, address: object, *, rate: float = 200.0, source: Namespace | None = None) -> Iterator[Downlink]:
+        """A stream of packets to the address, by default from the server."""
+        begins = addresses.SERVER if family_of(address) == "-6" else addresses.SERVER_IPV4
+        flow = self.traffic.start_flow(
+            self.traffic.near, self.server if source is None else source, begins, address, rate
+        )
+        try:
+            yield Downlink(self.traffic, flow)
+        finally:
+            self.traffic.near.stop(flow)
+
+
+@attrs.frozen
+class Downlink:
+    """A stream of packets with numbers."""
+
+    traffic: Traffic
+    flow: int
+
+    def wait_arriving(self, since: float, limit_s: float = LIMIT_S) -> None:
+        """Wait until something that was sent after this moment (CLOCK_MONOTONIC) has arrived."""
+        wait_until(self.traffic.have_reached((self.flow,), since), f"packets of flow {self.flow} arrive", limit_s)
+
+    def numbers(self, since: float, until: float) -> list[int]:
+        """The packets that were sent between the two moments."""
+        self.traffic.read()
+        return [number for moment, number in self.traffic.flows[self.flow].sent if since <= moment < until]
+
+    def lost(self, since: float, until: float) -> list[int]:
+        """Those of them that have not arrived; packets sent after `until` must have arrived, or it is too early."""
+        self.wait_arriving(until)
+        arrived = {number for _, number in self.traffic.flows[self.flow].arrived}
+        return [number for number in self.numbers(since, until) if number not in arrived]
+
+    def repeated(self) -> list[int]:
+        """Packets that arrived more than once."""
+        self.traffic.read()
+        counted = Counter(number for _, number in self.traffic.flows[self.flow].arrived)
+        return [number for number, count in counted.items() if count > 1]
+
+
+@contextlib.contextmanager
+def make_still_mesh(access_point_count: int = 3, *, changes: Changes | None = None) -> Iterator[StillMesh]:
+    """A still mesh in which everything runs. `changes`: to the configuration of every roamroute in it."""
+    with Sandbox(programs=PROGRAMS) as sandbox:
+        new = StillMesh(sandbox, access_point_count, changes or {})
+        new.give_ways()
+        new.start()
+        for router in new.access_points:
+            new.wait_peers(router)
+        try:
+            yield new
+        finally:
+            if kept := os.environ.get("ROAMROUTE_KEEP_LOGS"):
+                for daemon in new.daemons.values():
+                    shutil.copytree(
+                        daemon.directory,
+                        Path(kept) / "still" / daemon.access_point.name,
+                        dirs_exist_ok=True,
+                        ignore=lambda _, names: [name for name in names if name in ("control.sock", "notify")],
+                    )
+
+
+def _via(hop: Router, destination: object) -> str:
+    if family_of(destination) == "-6":
+        return f"via {addresses.link_local(hop.number)} dev {hop.name} proto static"
+    return f"via {addresses.router_address_ipv4(hop.number)} dev {hop.name} onlink proto static"
+
+
+# -- what passes on a wire --------------------------------------------------------------------------------------------
+
+_ETH_P_ALL = 0x0003
+_SO_RCVBUFFORCE = 33
+_ETHERNET, _IPV4, _IPV6 = 14, 20, 40
+_TYPE_IPV4, _TYPE_IPV6 = 0x0800, 0x86DD
+_IN_IPV4, _IN_IPV6, _ROUTING, _UDP = 4, 41, 43, 17
+_PROBE = struct.Struct("<IIq")
+
+
+@attrs.frozen
+class Packet:
+    """An IP packet on a wire: its own ends, and those of the packet in it, if it is a tunnel."""
+
+    frame: bytes
+    source: str
+    destination: str
+    is_tunnel: bool = False
+    inner_source: str = ""
+    inner_destination: str = ""
+    destination_port: int = 0
+    payload: bytes = b""
+
+    @property
+    def probe(self) -> tuple[int, int] | None:
+        """Flow and number of a packet of the lab's prober."""
+        if len(self.payload) != _PROBE.size or self.destination_port != 4600:
+            return None
+        flow, number, _ = _PROBE.unpack(self.payload)
+        return flow, number
+
+
+class Wiretap:
+    """Every IP packet that passes some interfaces of a namespace, in either direction, from now on."""
+
+    def __init__(self, namespace: Namespace, *links: str) -> None:
+        self.links = links
+        self._sockets = []
+        for link in links:
+            tap = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 24)
+            tap.bind((link, _ETH_P_ALL))
+            tap.setblocking(False)
+            self._sockets.append(tap)
+        self._seen: list[Packet] = []
+
+    def seen(self) -> list[Packet]:
+        """All packets until now."""
+        for tap in self._sockets:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    if (packet := parse(tap.recv(65536))) is not None:
+                        self._seen.append(packet)
+        return self._seen
+
+    def tunnels(self, inner_destination: object = None) -> list[Packet]:
+        """Those that carry another packet, to this address."""
+        return [
+            packet
+            for packet in self.seen()
+            if packet.is_tunnel and str(inner_destination or packet.inner_destination) == packet.inner_destination
+        ]
+
+    def probes(self) -> Counter[tuple[int, int]]:
+        """How often each of the prober's packets has been seen, in a tunnel or not."""
+        return Counter(packet.probe for packet in self.seen() if packet.probe is not None)
+
+    def messages(self, source: object, destination: object) -> list[Packet]:
+        """The datagrams of the channel between two access points."""
+        ends = (str(source), str(destination))
+        return [
+            packet
+            for packet in self.seen()
+            if packet.destination_port == PORT and (packet.source, packet.destination) == ends
+        ]
+
+    def close(self) -> None:
+        for tap in self._sockets:
+            tap.close()
+
+
+@contextlib.contextmanager
+def tapped(*wires: tuple[Namespace, Sequence[str]]) -> Iterator[list[Wiretap]]:
+    """Listen on wires for the length of the block."""
+    taps = [Wiretap(namespace, *links) for namespace, links in wires]
+    try:
+        yield taps
+    finally:
+        for tap in taps:
+            tap.close()
+
+
+def send_frames(namespace: Namespace, link: str, frames: Iterable[bytes]) -> None:
+    """Put whole frames on a wire."""
+    with namespace.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind((link, 0))
+        for frame in frames:
+            wire.send(frame)
+
+
+def parse(frame: bytes) -> Packet | None:
+    """The packet in an Ethernet frame; None when it is not IP."""
+    kind = int.from_bytes(frame[12:14], "big")
+    if kind not in (_TYPE_IPV4, _TYPE_IPV6) or len(frame) < _ETHERNET + _IPV4:
+        return None
+    source, destination, protocol, body = _opened(frame[_ETHERNET:])
+    if protocol not in (_IN_IPV4, _IN_IPV6):
+        return Packet(frame, source, destination, False, "", "", *_datagram(protocol, body))
+    inner_source, inner_destination, inner_protocol, inner_body = _opened(body)
+    ports = _datagram(inner_protocol, inner_body)
+    return Packet(frame, source, destination, True, inner_source, inner_destination, *ports)
+
+
+def _opened(packet: bytes) -> tuple[str, str, int, bytes]:
+    """Source, destination, protocol and body of an IP packet; a routing header is skipped."""
+    if packet[0] >> 4 == 4:
+        header = (packet[0] & 15) * 4
+        total = int.from_bytes(packet[2:4], "big")
+        return str(ip_address(packet[12:16])), str(ip_address(packet[16:20])), packet[9], packet[header:total]
+    total = _IPV6 + int.from_bytes(packet[4:6], "big")
+    protocol, body = packet[6], packet[_IPV6:total]
+    if protocol == _ROUTING:
+        protocol, body = body[0], body[8 + body[1] * 8 :]
+    return str(IPv6Address(packet[8:24])), str(IPv6Address(packet[24:40])), protocol, body
+
+
+def _datagram(protocol: int, body: bytes) -> tuple[int, bytes]:
+    return (int.from_bytes(body[2:4], "big"), body[8:]) if protocol == _UDP and len(body) >= 8 else (0, b"")
+
+
+def is_segment(address: str) -> bool:
+    """Whether an address is a segment of some access point."""
+    within = segment_prefix(PREFIXES)
+    parsed = ip_address(address)
+    return within is not None and isinstance(parsed, IPv6Address) and parsed in within
