@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 import attrs
 
-from roamroute.effects import DropClaim, SendAnswer, SendClaim
+from roamroute.effects import DropClaim, SendAnswer, SendClaim, ShareHint, UnshareHint
 from roamroute.events import Event, PeerJoined, PeerLost
 from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM
 from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
 from roamroute.peers.key import KEY_BYTES
 from roamroute.peers.session import SILENCE_S
-from roamroute.values import PeerId, Seconds
+from roamroute.values import HandoverReport, PeerId, Seconds
 
 DEFAULT_PORT = 4544
 
@@ -49,12 +49,13 @@ class ChannelStatus:
 
 
 class PeerChannel:
-    """Claims and answers between this access point and its peers.
+    """Claims, answers, hints and reports between this access point and its peers.
 
     All methods are to be called from the loop's thread and none blocks. They may be called before `run` (what is
     claimed then is repeated once the socket is there) and from inside `emit`.
 
-    `emit` takes `PeerJoined`, `PeerLost`, `HostClaimed`, `ClaimAnswered` and `ClaimUnanswered`, synchronously.
+    `emit` takes `PeerJoined`, `PeerLost`, `HostClaimed`, `ClaimAnswered`, `ClaimUnanswered`, `HostHinted` and
+    `HandoverReported`, synchronously.
     `log` takes a level name ("debug", "info", "warning", "error") and one line.
     """
 
@@ -62,13 +63,15 @@ class PeerChannel:
         self,
         address: PeerId,
         port: int,
-        key: bytes,
+        keys: Sequence[bytes] | bytes,
         peers: Iterable[PeerId],
         emit: Callable[[Event], None],
         log: Log,
     ) -> None:
-        """`address` is ours in the mesh; it is what the peers know us by. Raises: ValueError for a key of another
-        length than 32 bytes."""
+        """`address` is ours in the mesh; it is what the peers know us by. `keys`: see `set_keys`."""
+        if isinstance(keys, bytes):
+            keys = (keys,)
+        key = keys[0]
         if len(key) != KEY_BYTES:
             raise ValueError(f"the peers' key has {KEY_BYTES} bytes, not {len(key)}")
         self._address, self._port = address, port
@@ -112,8 +115,11 @@ class PeerChannel:
             self._socket = None
 
     def send_claim(self, effect: SendClaim) -> None:
-        """Send the claim to every peer and repeat it, for at most 5 s, until each has answered."""
-        self._perform(self._exchange.send_claim(effect.claim, self._start()))
+        """Send the claim to every peer and repeat it, for at most 5 s, until each has answered.
+
+        With `first`, that peer's datagram is in the kernel on return, and the others follow after this callback.
+        """
+        self._perform(self._exchange.send_claim(effect.claim, self._start(), effect.first))
 
     def drop_claim(self, effect: DropClaim) -> None:
         """Stop repeating the claim for this MAC."""
@@ -122,6 +128,22 @@ class PeerChannel:
     def send_answer(self, effect: SendAnswer) -> None:
         """Send the answer once; the claimant asks again if it gets lost."""
         self._perform(self._exchange.send_answer(effect.peer, effect.answer, self._start()))
+
+    def share_hint(self, effect: ShareHint) -> None:
+        """Let every peer that understands hints know this binding, in time, and again when it restarts."""
+        self._perform(self._exchange.share_hint(effect.hint, self._start()))
+
+    def unshare_hint(self, effect: UnshareHint) -> None:
+        """Tell nobody of this host any more; what was told stands until somebody claims the host."""
+        self._exchange.unshare_hint(effect.mac)
+
+    def send_report(self, peer: PeerId, report: HandoverReport) -> None:
+        """Send the report once, best effort."""
+        self._start()
+        self._perform(self._exchange.send_report(peer, report))
+
+    def set_keys(self, keys: Sequence[bytes]) -> None:
+        """State the keys that are accepted; the first is ours, the others peers may have still or already."""
 
     def set_peers(self, peers: Iterable[PeerId]) -> None:
         """State the whole set of peers; idempotent. We ourselves do not count."""

@@ -7,15 +7,29 @@ the three bytes of a field's head.
 
 from __future__ import annotations
 
+import enum
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
 import attrs
 
 from roamroute.errors import MalformedInput
-from roamroute.values import Address, Answer, Basis, Claim, Mac, PeerId, Verdict, is_group_mac
+from roamroute.values import (
+    Address,
+    Answer,
+    Basis,
+    Claim,
+    HandoverReport,
+    Hint,
+    Mac,
+    PeerId,
+    Seconds,
+    Segments,
+    Verdict,
+    is_group_mac,
+)
 
 MAGIC = b"rr"
 VERSION = 1
@@ -24,7 +38,9 @@ DATAGRAM_BYTES_MAXIMUM = 1200
 ADDRESSES_MAXIMUM = 64
 """Per message, over all its lists: 64 x 16 = 1024 of the 1200 bytes. A host has 16 by default (policy.py)."""
 MESSAGES_MAXIMUM = 32
-"""Per datagram; this version sends one or two."""
+"""Per datagram; a batch of hints may have as many."""
+MESSAGES_BYTES_MAXIMUM = DATAGRAM_BYTES_MAXIMUM - 20 - 16
+"""What a sealed datagram has room for: without its header and authenticator."""
 
 CHALLENGE_BYTES = 16
 BOOT_BYTES = 8
@@ -39,12 +55,16 @@ _SEALED = struct.Struct(f"!2sBB{SESSION_ID_BYTES}sQ")  # the same, session, coun
 _HEAD = struct.Struct("!BH")  # of a message and of a field: type, length of what follows
 
 SEALED_HEADER_BYTES = _SEALED.size
+_PER_SECOND = 1_000_000  # reports count microseconds
 
-_PING, _PONG, _CLAIM, _ANSWER = 1, 2, 3, 4
+_PING, _PONG, _CLAIM, _ANSWER, _HINT, _HINTS_SENT, _HINTS_TAKEN, _REPORT = range(1, 9)
 
 _MAC, _SEQUENCE, _BASIS, _ADDRESSES_6, _ADDRESSES_4 = 1, 2, 3, 4, 5
 _CLAIMED, _VERDICT, _HOLDER, _DENIED_6, _DENIED_4 = 6, 7, 8, 9, 10
 _TOKEN, _CHALLENGE, _ECHO, _BOOT = 11, 12, 13, 14
+_CAPABILITIES, _SEGMENT_6, _SEGMENT_4 = 15, 16, 17
+_WITHDRAWN, _FORWARDED, _CONVERGED = 18, 19, 20
+LAST_FIELD = _CONVERGED
 
 
 @attrs.frozen
@@ -77,6 +97,21 @@ class UnknownEnvelope:
 Envelope = HelloEnvelope | SealedEnvelope | UnknownEnvelope
 
 
+class Capability(enum.Flag, boundary=enum.CONFORM):
+    """What a peer understands beyond pings, claims and answers, which every peer of version 1 does.
+
+    A peer from before this field has none; a bit that we do not know is dropped.
+    """
+
+    NONE = 0
+    HINTS = 1
+    REPORTS = 2
+    SEGMENTS = 4
+
+
+OURS = Capability.HINTS | Capability.REPORTS | Capability.SEGMENTS
+
+
 @attrs.frozen
 class Hello:
     """`challenge` is the sender's for the next session; `echo` the receiver's, when the sender knows it."""
@@ -84,6 +119,7 @@ class Hello:
     challenge: bytes
     boot: bytes
     echo: bytes | None = None
+    capabilities: Capability = Capability.NONE
 
 
 @attrs.frozen
@@ -100,8 +136,22 @@ class Pong:
     token: int
 
 
-Message = Ping | Pong | Claim | Answer
-_Told = TypeVar("_Told", Claim, Answer)
+@attrs.frozen
+class HintsSent:
+    """Ends a batch of hints: answer with a HintsTaken of the same token, when the hints before it have been taken."""
+
+    token: int
+
+
+@attrs.frozen
+class HintsTaken:
+    """The answer to a HintsSent."""
+
+    token: int
+
+
+Message = Ping | Pong | Claim | Answer | Hint | HintsSent | HintsTaken | HandoverReport
+_Naming = TypeVar("_Naming", Claim, Hint)
 
 
 def open_envelope(datagram: bytes) -> Envelope:
@@ -127,8 +177,13 @@ def open_envelope(datagram: bytes) -> Envelope:
 def encode_hello(hello: Hello) -> bytes:
     """The signed part of a hello; the authenticator follows it on the wire."""
     echo = b"" if hello.echo is None else _field(_ECHO, hello.echo)
+    capabilities = _field(_CAPABILITIES, _number(hello.capabilities.value, 4)) if hello.capabilities else b""
     return (
-        _ENVELOPE.pack(MAGIC, VERSION, HELLO) + _field(_CHALLENGE, hello.challenge) + _field(_BOOT, hello.boot) + echo
+        _ENVELOPE.pack(MAGIC, VERSION, HELLO)
+        + _field(_CHALLENGE, hello.challenge)
+        + _field(_BOOT, hello.boot)
+        + echo
+        + capabilities
     )
 
 
@@ -139,6 +194,7 @@ def decode_hello(body: bytes) -> Hello:
         challenge=_exactly(fields, _CHALLENGE, CHALLENGE_BYTES),
         boot=_exactly(fields, _BOOT, BOOT_BYTES),
         echo=_exactly(fields, _ECHO, CHALLENGE_BYTES) if _ECHO in fields else None,
+        capabilities=Capability(_integer(fields, _CAPABILITIES, 4) if _CAPABILITIES in fields else 0),
     )
 
 
@@ -150,7 +206,8 @@ def sealed_header(session: bytes, counter: int) -> bytes:
 def encode_message(message: Message) -> bytes:
     """One message; several may follow each other in a datagram.
 
-    A claim's `peer` is not written: the receiver knows who sent it. The addresses of each list are written IPv6 first.
+    The `peer` of a claim or hint is not written: the receiver knows who sent it. The addresses of each list are written
+    IPv6 first. A report's times are written in microseconds, 71 minutes at most.
 
     Raises: ValueError for more than `ADDRESSES_MAXIMUM` addresses (see `within_limits`) or a number out of its range.
     """
@@ -167,7 +224,9 @@ def encode_message(message: Message) -> bytes:
                 _field(_MAC, _mac_bytes(message.mac))
                 + _field(_SEQUENCE, _number(message.sequence, 4))
                 + _field(_BASIS, _number(message.basis.value, 1))
-                + _addresses(_ADDRESSES_6, _ADDRESSES_4, message.addresses),
+                + _addresses(_ADDRESSES_6, _ADDRESSES_4, message.addresses)
+                + _segment(_SEGMENT_6, message.segments.ipv6)
+                + _segment(_SEGMENT_4, message.segments.ipv4),
             )
         case Answer():
             count = len(message.addresses) + len(message.denied)
@@ -184,6 +243,28 @@ def encode_message(message: Message) -> bytes:
                 + _addresses(_ADDRESSES_6, _ADDRESSES_4, message.addresses)
                 + _addresses(_DENIED_6, _DENIED_4, message.denied),
             )
+        case Hint():
+            if len(message.addresses) > ADDRESSES_MAXIMUM:
+                raise ValueError(f"a hint names at most {ADDRESSES_MAXIMUM} addresses, not {len(message.addresses)}")
+            return _message(
+                _HINT,
+                _field(_MAC, _mac_bytes(message.mac))
+                + _field(_SEQUENCE, _number(message.sequence, 4))
+                + _addresses(_ADDRESSES_6, _ADDRESSES_4, message.addresses),
+            )
+        case HintsSent(token=token):
+            return _message(_HINTS_SENT, _field(_TOKEN, _number(token, 8)))
+        case HintsTaken(token=token):
+            return _message(_HINTS_TAKEN, _field(_TOKEN, _number(token, 8)))
+        case HandoverReport():
+            return _message(
+                _REPORT,
+                _field(_MAC, _mac_bytes(message.mac))
+                + _field(_SEQUENCE, _number(message.sequence, 4))
+                + _duration(_WITHDRAWN, message.withdrawn_s)
+                + _duration(_FORWARDED, message.forwarded_s)
+                + _duration(_CONVERGED, message.converged_s),
+            )
 
 
 def decode_messages(plaintext: bytes, sender: PeerId) -> tuple[Message, ...]:
@@ -192,30 +273,25 @@ def decode_messages(plaintext: bytes, sender: PeerId) -> tuple[Message, ...]:
     for position, (kind, body) in enumerate(_elements(plaintext)):
         if position == MESSAGES_MAXIMUM:
             raise MalformedInput(f"more than {MESSAGES_MAXIMUM} messages in a datagram")
-        if kind not in (_PING, _PONG, _CLAIM, _ANSWER):
-            continue
-        fields = _collect(body)
-        if kind == _PING:
-            messages.append(Ping(_integer(fields, _TOKEN, 8)))
-        elif kind == _PONG:
-            messages.append(Pong(_integer(fields, _TOKEN, 8)))
-        elif kind == _CLAIM:
-            messages.append(_decode_claim(fields, sender))
-        else:
-            messages.append(_decode_answer(fields))
+        decode = _DECODERS.get(kind)
+        if decode is not None:
+            messages.append(decode(_collect(body), sender))
     return tuple(messages)
 
 
-def within_limits(message: _Told) -> _Told:
-    """The message itself, or a copy cut down to what fits; what is denied comes before what is known."""
-    if isinstance(message, Claim):
-        if len(message.addresses) <= ADDRESSES_MAXIMUM:
-            return message
-        return attrs.evolve(message, addresses=message.addresses[:ADDRESSES_MAXIMUM])
-    if len(message.addresses) + len(message.denied) <= ADDRESSES_MAXIMUM:
+def within_limits(message: _Naming) -> _Naming:
+    """The message itself, or a copy cut down to the addresses that fit."""
+    if len(message.addresses) <= ADDRESSES_MAXIMUM:
         return message
-    denied = message.denied[:ADDRESSES_MAXIMUM]
-    return attrs.evolve(message, denied=denied, addresses=message.addresses[: ADDRESSES_MAXIMUM - len(denied)])
+    return attrs.evolve(message, addresses=message.addresses[:ADDRESSES_MAXIMUM])
+
+
+def answer_within_limits(answer: Answer) -> Answer:
+    """The same for an answer; what is denied comes before what is known."""
+    if len(answer.addresses) + len(answer.denied) <= ADDRESSES_MAXIMUM:
+        return answer
+    denied = answer.denied[:ADDRESSES_MAXIMUM]
+    return attrs.evolve(answer, denied=denied, addresses=answer.addresses[: ADDRESSES_MAXIMUM - len(denied)])
 
 
 def _decode_claim(fields: dict[int, bytes], sender: PeerId) -> Claim:
@@ -231,10 +307,11 @@ def _decode_claim(fields: dict[int, bytes], sender: PeerId) -> Claim:
         peer=sender,
         basis=basis,
         addresses=addresses,
+        segments=Segments(_decode_segment(fields, _SEGMENT_6), _decode_segment(fields, _SEGMENT_4)),
     )
 
 
-def _decode_answer(fields: dict[int, bytes]) -> Answer:
+def _decode_answer(fields: dict[int, bytes], sender: PeerId) -> Answer:
     addresses = _address_list(fields, _ADDRESSES_6, _ADDRESSES_4)
     denied = _address_list(fields, _DENIED_6, _DENIED_4)
     _check_count(len(addresses) + len(denied))
@@ -251,6 +328,42 @@ def _decode_answer(fields: dict[int, bytes]) -> Answer:
         addresses=addresses,
         denied=denied,
     )
+
+
+def _decode_hint(fields: dict[int, bytes], sender: PeerId) -> Hint:
+    addresses = _address_list(fields, _ADDRESSES_6, _ADDRESSES_4)
+    _check_count(len(addresses))
+    return Hint(mac=_station(fields), sequence=_sequence(fields, _SEQUENCE, least=0), peer=sender, addresses=addresses)
+
+
+def _decode_report(fields: dict[int, bytes], sender: PeerId) -> HandoverReport:
+    return HandoverReport(
+        mac=_station(fields),
+        sequence=_sequence(fields, _SEQUENCE, least=1),
+        withdrawn_s=_decode_duration(fields, _WITHDRAWN),
+        forwarded_s=_decode_duration(fields, _FORWARDED),
+        converged_s=_decode_duration(fields, _CONVERGED),
+    )
+
+
+_DECODERS: dict[int, Callable[[dict[int, bytes], PeerId], Message]] = {
+    _PING: lambda fields, _: Ping(_integer(fields, _TOKEN, 8)),
+    _PONG: lambda fields, _: Pong(_integer(fields, _TOKEN, 8)),
+    _CLAIM: _decode_claim,
+    _ANSWER: _decode_answer,
+    _HINT: _decode_hint,
+    _HINTS_SENT: lambda fields, _: HintsSent(_integer(fields, _TOKEN, 8)),
+    _HINTS_TAKEN: lambda fields, _: HintsTaken(_integer(fields, _TOKEN, 8)),
+    _REPORT: _decode_report,
+}
+
+
+def _decode_duration(fields: dict[int, bytes], kind: int) -> Seconds | None:
+    return _integer(fields, kind, 4) / _PER_SECOND if kind in fields else None
+
+
+def _decode_segment(fields: dict[int, bytes], kind: int) -> IPv6Address | None:
+    return IPv6Address(_exactly(fields, kind, 16)) if kind in fields else None
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -270,7 +383,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _collect(body: bytes) -> dict[int, bytes]:
     fields: dict[int, bytes] = {}
     for kind, value in _elements(body):
-        if kind in fields and kind <= _BOOT:
+        if kind in fields and kind <= LAST_FIELD:
             raise MalformedInput(f"field {kind} is there twice")
         fields[kind] = value
     return fields
@@ -337,6 +450,16 @@ def _message(kind: int, body: bytes) -> bytes:
 
 def _field(kind: int, value: bytes) -> bytes:
     return _HEAD.pack(kind, len(value)) + value
+
+
+def _segment(kind: int, segment: IPv6Address | None) -> bytes:
+    return b"" if segment is None else _field(kind, segment.packed)
+
+
+def _duration(kind: int, duration: Seconds | None) -> bytes:
+    if duration is None:
+        return b""
+    return _field(kind, _number(min(max(round(duration * _PER_SECOND), 0), 2**32 - 1), 4))
 
 
 def _number(value: int, length: int) -> bytes:

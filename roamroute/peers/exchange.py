@@ -13,19 +13,23 @@ from typing import TypeVar
 import attrs
 
 from roamroute.errors import MalformedInput
-from roamroute.events import ClaimAnswered, Event, HostClaimed, PeerJoined, PeerLost
+from roamroute.events import ClaimAnswered, Event, HandoverReported, HostClaimed, HostHinted, PeerJoined, PeerLost
 from roamroute.peers.codec import (
     BOOT_BYTES,
+    Capability,
     Envelope,
     HelloEnvelope,
+    HintsSent,
+    HintsTaken,
     SealedEnvelope,
     UnknownEnvelope,
+    answer_within_limits,
     open_envelope,
     within_limits,
 )
 from roamroute.peers.courier import Courier, Round
 from roamroute.peers.session import Entropy, Pairing, Step
-from roamroute.values import Answer, Claim, Instant, Mac, PeerId, Seconds
+from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, Mac, PeerId, Seconds
 
 PEERS_MAXIMUM = 256
 """Every access point talks to every other: 256 of them are 25 keepalives a second each, and 1 MB of sessions."""
@@ -47,6 +51,10 @@ COUNTERS = (
     "answers_sent",
     "answers_unsent",
     "answers_received",
+    "hints_sent",
+    "hints_received",
+    "reports_sent",
+    "reports_received",
     "addresses_cut",
     "peers_refused",
 )
@@ -65,6 +73,9 @@ class PeerStatus:
     sent: int
     received: int
     forged: int
+    capabilities: Capability
+    hints_held: int
+    hints_unacknowledged: int
 
 
 @attrs.frozen
@@ -75,7 +86,7 @@ class Outcome:
     events: tuple[Event, ...] = ()
 
 
-_Told = TypeVar("_Told", Claim, Answer)
+_Told = TypeVar("_Told", Claim, Answer, Hint)
 
 
 @attrs.define
@@ -99,6 +110,7 @@ class Exchange:
         self._pairings: dict[PeerId, Pairing] = {}
         self._traffic: dict[PeerId, _Traffic] = {}
         self._courier = Courier()
+        self._hints: dict[Mac, Hint] = {}
         self._pairings_wakeup: Instant | None = None
         self._counters: Counter[str] = Counter()
 
@@ -136,6 +148,9 @@ class Exchange:
                 sent=self._traffic[peer].sent,
                 received=self._traffic[peer].received,
                 forged=self._traffic[peer].forged,
+                capabilities=pairing.capabilities,
+                hints_held=0,
+                hints_unacknowledged=len(self._hints),
             )
             for peer, pairing in sorted(self._pairings.items(), key=lambda item: _order(item[0]))
         )
@@ -182,13 +197,16 @@ class Exchange:
         self._take(pairing, step, now, datagrams, events)
         return self._outcome(datagrams, events)
 
-    def send_claim(self, claim: Claim, now: Instant) -> Outcome:
-        """Send the claim to every peer and repeat it until each has answered; it replaces one for the same MAC."""
+    def send_claim(self, claim: Claim, now: Instant, first: PeerId | None = None) -> Outcome:
+        """Send the claim to every peer and repeat it until each has answered; it replaces one for the same MAC.
+
+        With `first`, the outcome holds the datagram for that peer alone, and the next tick, due at once, the others.
+        """
         datagrams: list[tuple[PeerId, bytes]] = []
         events: list[Event] = []
-        claim = self._cut(claim)
+        claim = self._cut(claim, within_limits(claim))
         evicted = self._courier.evicted
-        self._carry(self._courier.send(claim, now), now, datagrams, events)
+        self._carry(self._courier.send(claim, now, first), now, datagrams, events)
         self._counters["claims_evicted"] += self._courier.evicted - evicted
         return self._outcome(datagrams, events)
 
@@ -199,8 +217,29 @@ class Exchange:
     def send_answer(self, peer: PeerId, answer: Answer, now: Instant) -> Outcome:
         """Send an answer once. Without a session it is not sent: the claimant's repetition asks again."""
         pairing = self._pairings.get(peer)
-        sealed = pairing.send(self._cut(answer)) if pairing is not None else ()
+        sealed = pairing.send(self._cut(answer, answer_within_limits(answer))) if pairing is not None else ()
         self._counters["answers_sent" if sealed else "answers_unsent"] += 1
+        return self._outcome([(peer, datagram) for datagram in sealed], [])
+
+    def share_hint(self, hint: Hint, now: Instant) -> Outcome:
+        """Let the peers know this binding; it replaces an earlier one for the same MAC."""
+        self._hints[hint.mac] = hint = self._cut(hint, within_limits(hint))
+        datagrams: list[tuple[PeerId, bytes]] = []
+        for peer, pairing in self._pairings.items():
+            if pairing.is_up and Capability.HINTS in pairing.capabilities:
+                datagrams += ((peer, datagram) for datagram in pairing.send(hint))
+        self._counters["hints_sent"] += len(datagrams)
+        return self._outcome(datagrams, [])
+
+    def unshare_hint(self, mac: Mac) -> None:
+        """Tell nobody of this host any more."""
+        self._hints.pop(mac, None)
+
+    def send_report(self, peer: PeerId, report: HandoverReport) -> Outcome:
+        """Send a report once; a peer that does not understand it, or has no session, gets none."""
+        pairing = self._pairings.get(peer)
+        sealed = pairing.send(report) if pairing is not None and Capability.REPORTS in pairing.capabilities else ()
+        self._counters["reports_sent"] += bool(sealed)
         return self._outcome([(peer, datagram) for datagram in sealed], [])
 
     def tick(self, now: Instant) -> Outcome:
@@ -208,7 +247,7 @@ class Exchange:
         datagrams: list[tuple[PeerId, bytes]] = []
         events: list[Event] = []
         repeated = self._courier.tick(now)
-        self._counters["claims_repeated"] += len(repeated.sends)
+        self._counters["claims_repeated"] += repeated.repetitions
         self._carry(repeated, now, datagrams, events)
         if self._pairings_wakeup is not None and self._pairings_wakeup <= now:
             for pairing in self._pairings.values():
@@ -247,6 +286,14 @@ class Exchange:
                     self._counters["answers_received"] += 1
                     self._courier.answered(peer, message, now)
                     events.append(ClaimAnswered(peer, message))
+                case Hint():
+                    self._counters["hints_received"] += 1
+                    events.append(HostHinted(message))
+                case HandoverReport():
+                    self._counters["reports_received"] += 1
+                    events.append(HandoverReported(peer, message))
+                case HintsSent() | HintsTaken():
+                    pass
         due = pairing.next_wakeup
         if self._pairings_wakeup is None or due < self._pairings_wakeup:
             self._pairings_wakeup = due
@@ -261,8 +308,8 @@ class Exchange:
         self._counters["claims_unanswered"] += len(errands.unanswered)
         events += errands.unanswered
 
-    def _cut(self, message: _Told) -> _Told:
-        cut = within_limits(message)
+    def _cut(self, message: _Told, cut: _Told) -> _Told:
+        """Count what had to be cut."""
         self._counters["addresses_cut"] += cut is not message
         return cut
 

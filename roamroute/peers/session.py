@@ -45,9 +45,13 @@ from roamroute.peers.codec import (
     AUTHENTICATOR_BYTES,
     BOOT_BYTES,
     CHALLENGE_BYTES,
+    OURS,
     SESSION_ID_BYTES,
+    Capability,
     Hello,
     HelloEnvelope,
+    HintsSent,
+    HintsTaken,
     Message,
     Ping,
     Pong,
@@ -59,7 +63,7 @@ from roamroute.peers.codec import (
     sealed_header,
 )
 from roamroute.peers.key import KEY_BYTES
-from roamroute.values import Answer, Claim, Instant, PeerId, Seconds
+from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, PeerId, Seconds
 
 Entropy = Callable[[int], bytes]
 """`os.urandom`, or something reproducible in a test."""
@@ -135,7 +139,7 @@ class Session:
     """Keys for both directions, our counter and the window on theirs."""
 
     __slots__ = (
-        "agreed_at", "boot", "own_challenge", "peer_challenge", "receive_id",
+        "agreed_at", "boot", "capabilities", "own_challenge", "peer_challenge", "receive_id",
         "_counter", "_receive_key", "_send_id", "_send_key", "_window",
     )  # fmt: skip
 
@@ -146,11 +150,13 @@ class Session:
         peer: tuple[PeerId, bytes],
         boot: bytes,
         agreed_at: Instant,
+        capabilities: Capability = Capability.NONE,
     ) -> None:
-        """`own` and `peer` are an address and a challenge each; `boot` is the peer's boot identifier."""
+        """`own` and `peer` are an address and a challenge each; `boot` and `capabilities` are the peer's."""
         self.own_challenge, self.peer_challenge = own[1], peer[1]
         self.boot = boot
         self.agreed_at = agreed_at
+        self.capabilities = capabilities
         halves = sorted((_packed(address), challenge) for address, challenge in (own, peer))
         material = b"".join(address + challenge for address, challenge in halves)
         keys = blake2b(material, key=key, person=_person("keys"), digest_size=2 * KEY_BYTES).digest()
@@ -206,6 +212,10 @@ class Allowance:
         return True
 
 
+Told = Claim | Answer | Hint | HintsSent | HintsTaken | HandoverReport
+"""What is not the session's own affair."""
+
+
 @attrs.frozen
 class Step:
     """What came of one call: datagrams for the peer, what it told us, and what changed.
@@ -215,7 +225,7 @@ class Step:
     """
 
     datagrams: tuple[bytes, ...] = ()
-    messages: tuple[Claim | Answer, ...] = ()
+    messages: tuple[Told, ...] = ()
     is_ready: bool = False
     has_joined: bool = False
     has_restarted: bool = False
@@ -260,6 +270,12 @@ class Pairing:
         self._previous_until = now
         self._hello_replies = Allowance(HELLO_REPLIES_PER_S, HELLO_REPLY_BURST, now)
         self._strange_replies = Allowance(STRANGE_REPLIES_PER_S, STRANGE_REPLY_BURST, now)
+
+    @property
+    def capabilities(self) -> Capability:
+        """What the peer understands, as it said for the session that we send in."""
+        session = self._current or self._candidate
+        return Capability.NONE if session is None else session.capabilities
 
     @property
     def next_wakeup(self) -> Instant:
@@ -307,7 +323,7 @@ class Pairing:
                 return self._repeat_confirmation(session, hello, now)
         if not self._hello_replies.take(now):
             return _NOTHING
-        return Step((self._signed(Hello(self._challenge, self._own_boot, hello.challenge)),))
+        return Step((self._signed(Hello(self._challenge, self._own_boot, hello.challenge, OURS)),))
 
     def receive_sealed(self, envelope: SealedEnvelope, now: Instant) -> Step:
         """Judge an encrypted datagram that came from the peer's address."""
@@ -364,7 +380,12 @@ class Pairing:
     def _agree(self, hello: Hello, now: Instant) -> Step:
         """The peer echoed our challenge: it is alive, and both challenges are fresh. Use up ours."""
         session = Session(
-            self._key, (self._own, self._challenge), (self.peer, hello.challenge), hello.boot, agreed_at=now
+            self._key,
+            (self._own, self._challenge),
+            (self.peer, hello.challenge),
+            hello.boot,
+            agreed_at=now,
+            capabilities=hello.capabilities,
         )
         self._challenge = self._entropy(CHALLENGE_BYTES)
         self._candidate = session
@@ -404,14 +425,14 @@ class Pairing:
         if has_joined:
             self.is_up, self.since = True, now
         datagrams: list[bytes] = []
-        told: list[Claim | Answer] = []
+        told: list[Told] = []
         for message in messages:
             match message:
                 case Ping(token=token):
                     datagrams += self.send(Pong(token))
                 case Pong(token=token):
                     self._measure(token, now)
-                case Claim() | Answer():
+                case _:
                     told.append(message)
         return Step(tuple(datagrams), tuple(told), is_ready, has_joined, has_restarted)
 
@@ -430,7 +451,7 @@ class Pairing:
         return self._confirmation(session), self._pinging(session, now)
 
     def _confirmation(self, session: Session) -> bytes:
-        return self._signed(Hello(session.own_challenge, self._own_boot, session.peer_challenge))
+        return self._signed(Hello(session.own_challenge, self._own_boot, session.peer_challenge, OURS))
 
     def _pinging(self, session: Session, now: Instant) -> bytes:
         token = int.from_bytes(self._entropy(8), "big")
@@ -438,7 +459,7 @@ class Pairing:
         return session.seal(encode_message(Ping(token)))
 
     def _greeting(self) -> bytes:
-        return self._signed(Hello(self._challenge, self._own_boot))
+        return self._signed(Hello(self._challenge, self._own_boot, capabilities=OURS))
 
     def _signed(self, hello: Hello) -> bytes:
         signed = encode_hello(hello)

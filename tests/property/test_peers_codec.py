@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from roamroute.errors import MalformedInput
 from roamroute.peers import codec
-from roamroute.values import Answer, Basis, Claim, Mac, Verdict
+from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, Segments, Verdict
 
 PEER = IPv6Address("fd44::a:1")
 
@@ -33,6 +33,7 @@ claims = st.builds(
     peer=st.just(PEER),
     basis=st.sampled_from(Basis),
     addresses=address_lists(codec.ADDRESSES_MAXIMUM),
+    segments=st.builds(Segments, st.none() | addresses_6, st.none() | addresses_6),
 )
 answers = st.builds(
     Answer,
@@ -45,7 +46,19 @@ answers = st.builds(
     denied=address_lists(codec.ADDRESSES_MAXIMUM // 2),
 )
 tokens = st.integers(0, 2**64 - 1)
-messages = claims | answers | st.builds(codec.Ping, token=tokens) | st.builds(codec.Pong, token=tokens)
+hints = st.builds(
+    Hint,
+    mac=macs,
+    sequence=st.integers(0, 2**32 - 1),
+    peer=st.just(PEER),
+    addresses=address_lists(codec.ADDRESSES_MAXIMUM),
+)
+durations = st.none() | st.integers(0, 2**32 - 1).map(lambda microseconds: microseconds / 1_000_000)
+reports = st.builds(
+    HandoverReport, mac=macs, sequence=sequences, withdrawn_s=durations, forwarded_s=durations, converged_s=durations
+)
+tokened = (codec.Ping, codec.Pong, codec.HintsSent, codec.HintsTaken)
+messages = claims | answers | hints | reports | st.one_of(*(st.builds(kind, token=tokens) for kind in tokened))
 elements = st.tuples(st.integers(0, 255), st.binary(max_size=40)).map(
     lambda element: bytes([element[0]]) + len(element[1]).to_bytes(2, "big") + element[1]
 )
@@ -58,7 +71,7 @@ def test_what_is_written_is_read_back(message: codec.Message) -> None:
     assert codec.decode_messages(encoded, PEER) == (message,)
 
 
-@given(message=claims, unknown=st.lists(elements.filter(lambda element: element[0] > 14), max_size=5))
+@given(message=claims, unknown=st.lists(elements.filter(lambda element: element[0] > codec.LAST_FIELD), max_size=5))
 def test_unknown_fields_change_nothing(message: Claim, unknown: list[bytes]) -> None:
     encoded = codec.encode_message(message)
     body = encoded[3:] + b"".join(unknown)

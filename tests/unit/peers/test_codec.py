@@ -59,7 +59,7 @@ def test_64_addresses_fit_into_a_datagram_and_65_do_not() -> None:
 def test_what_is_denied_is_kept_when_an_answer_is_cut() -> None:
     addresses = tuple(IPv6Address((0xFD44 << 112) + number) for number in range(60))
     answer = Answer(MAC, 1, Verdict.ACCEPTED, 1, None, addresses, addresses[:10])
-    cut = codec.within_limits(answer)
+    cut = codec.answer_within_limits(answer)
     assert (cut.denied, cut.addresses) == (addresses[:10], addresses[:54])
     assert codec.within_limits(CLAIM) is CLAIM
 
