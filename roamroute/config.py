@@ -29,13 +29,16 @@ DEFAULT_SOCKET = "/run/roamroute/control.sock"
 # theirs (linux/rtnetlink.h, RTPROT_*).
 _TAKEN_PROTOCOLS = {11: "zebra's", 12: "BIRD's", 42: "babel's", **dict.fromkeys(range(186, 199), "one of zebra's")}
 
+HANDOVER_TABLES = 3
+_KERNEL_TABLES = (253, 254, 255)  # default, main, local (linux/rtnetlink.h RT_TABLE_*)
+
 
 @attrs.frozen
 class RoamingSection:
     """`[roaming]`"""
 
     interfaces: tuple[str, ...]
-    """Client links: Wi-Fi interfaces, or bridges above them."""
+    """Client links: Wi-Fi interfaces, or bridges above them. None: a gateway or mesh router, only a peer of others."""
     prefixes: tuple[Prefix, ...]
     """Host routes are made only inside these."""
     exporter: str = "kernel"
@@ -90,7 +93,7 @@ class PeersSection:
     address: Address
     """Ours; must be reachable through the mesh."""
     key_file: str
-    """32 bytes in hexadecimal, the same on all access points."""
+    """32 bytes in hexadecimal, the same on all access points; a line for each key, the first one is used to send."""
     port: int = 4544
     addresses: tuple[Address, ...] = ()
     """The other access points."""
@@ -317,8 +320,10 @@ def _unknown_key(key: str, known: list[str], path: str) -> str:
 def _contradictions(config: Config) -> list[str]:
     found: list[str] = []
     roaming, kernel, peers = config.roaming, config.kernel, config.peers
-    if not roaming.interfaces:
-        found.append('roaming.interfaces: name at least one client link, such as ["wlan0"]')
+    if not roaming.interfaces and peers is None:
+        found.append('roaming.interfaces: name at least one client link, such as ["wlan0"]; only a peer has none')
+    elif not roaming.interfaces and roaming.exporter != "kernel":
+        found.append('roaming.exporter: without a client link there is nothing to export; leave it out, or "kernel"')
     found += [
         f"roaming.interfaces: {name!r} is not an interface name (1 to 15 characters, no space, quote, colon or slash)"
         for name in roaming.interfaces
@@ -353,6 +358,7 @@ def _contradictions(config: Config) -> list[str]:
         found.append(f"kernel.metric: must be 1 to 2147483646, not {kernel.metric}")
     if peers is not None:
         found += _peer_contradictions(peers, roaming.prefixes)
+        found += _handover_contradictions(config.handover, kernel.table)
     found += _policy_contradictions(config.policy)
     for name in ("stations", "addresses_per_station"):
         if getattr(config.neighbours, name) < 1:
@@ -378,6 +384,24 @@ def _peer_contradictions(peers: PeersSection, prefixes: tuple[Prefix, ...]) -> l
     return found
 
 
+def _handover_contradictions(handover: HandoverSection, main: int) -> list[str]:
+    found: list[str] = []
+    used = range(handover.tables, handover.tables + HANDOVER_TABLES)
+    if not (handover.tables >= 1 and used[-1] <= 2**32 - 1):
+        found.append(f"handover.tables: must be 1 to {2**32 - HANDOVER_TABLES}, not {handover.tables}")
+    for number in (*_KERNEL_TABLES, main):
+        if number in used:
+            name = "kernel.table" if number == main else "one of the kernel's own"
+            found.append(f"handover.tables: {used[0]} to {used[-1]} must be ours alone, and {number} is {name}")
+            break
+    if not 1 <= handover.rule_priority <= 32765:
+        found.append(
+            "handover.rule_priority: must be 1 to 32765, before the rule of the main table, "
+            f"not {handover.rule_priority}"
+        )
+    return found
+
+
 def _is_inside(address: Address, prefix: IPv4Network | IPv6Network) -> bool:
     return address.version == prefix.version and address in prefix
 
@@ -385,14 +409,34 @@ def _is_inside(address: Address, prefix: IPv4Network | IPv6Network) -> bool:
 def _policy_contradictions(policy: Policy) -> list[str]:
     found = [
         f"policy.{name}: must be more than 0"
-        for name in ("stale_probe_after_s", "probes_per_second", "urgent_probes_per_second", "answer_wait_s", "trial_s")
+        for name in (
+            "stale_probe_after_s",
+            "probes_per_second",
+            "urgent_probes_per_second",
+            "answer_wait_s",
+            "trial_s",
+            "forwarding_s",
+            "oscillation_window_s",
+            "oscillation_hold_s",
+        )
         if not getattr(policy, name) > 0
     ]
     found += [
         f"policy.{name}: must be at least 1"
-        for name in ("probe_burst", "sleep_rounds", "addresses_per_host", "addresses_total", "hosts_remembered")
+        for name in (
+            "probe_burst",
+            "sleep_rounds",
+            "addresses_per_host",
+            "addresses_total",
+            "hosts_remembered",
+            "forwards_total",
+        )
         if getattr(policy, name) < 1
     ]
+    if policy.oscillation_moves < 3:
+        found.append("policy.oscillation_moves: must be at least 3: to go and to come back is no oscillation")
+    if policy.forwarding_limit_s < policy.forwarding_s:
+        found.append("policy.forwarding_limit_s: must not be less than forwarding_s")
     if not 0 <= policy.stale_probe_jitter < 1:
         found.append(f"policy.stale_probe_jitter: must be 0 to less than 1, not {policy.stale_probe_jitter}")
     return found

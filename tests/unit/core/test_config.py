@@ -190,3 +190,43 @@ def test_any_table_is_a_configuration_or_a_list_of_mistakes(document: dict[str, 
         lines.append(f"[{table}]")
         lines += [f"{key} = {str(value).lower().replace(chr(39), '')}" for key, value in values.items()]
     assert outcome_of("\n".join(lines))
+
+
+PEERS = """
+[peers]
+address = "fd44:0:0:a::9"
+addresses = ["fd44:0:0:a::1"]
+key_file = "/etc/roamroute/peers.key"
+"""
+
+
+def test_a_peer_needs_no_client_links() -> None:
+    gateway = '[roaming]\ninterfaces = []\nprefixes = ["fd44:0:0:1::/64"]\n'
+    config = parse_config(gateway + PEERS)
+    assert config.roaming.interfaces == ()
+    assert mistakes_of(gateway) == (
+        'roaming.interfaces: name at least one client link, such as ["wlan0"]; only a peer has none',
+    )
+    assert mistakes_of(gateway + 'exporter = "babeld"\n' + PEERS) == (
+        'roaming.exporter: without a client link there is nothing to export; leave it out, or "kernel"',
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "mistake"),
+    [
+        ("tables = 252", "handover.tables: 252 to 254 must be ours alone, and 253 is one of the kernel's own"),
+        ("tables = 0", "handover.tables: must be 1 to 4294967293, not 0"),
+        (
+            "rule_priority = 32766",
+            "handover.rule_priority: must be 1 to 32765, before the rule of the main table, not 32766",
+        ),
+    ],
+)
+def test_the_handover_s_tables_and_rules_are_ours_alone(setting: str, mistake: str) -> None:
+    assert mistakes_of(f"{SMALL}{PEERS}[handover]\n{setting}\n") == (mistake,)
+
+
+def test_the_table_of_the_host_routes_is_not_among_the_handover_s() -> None:
+    found = mistakes_of(f"{SMALL}{PEERS}[kernel]\ntable = 4546\n")
+    assert found == ("handover.tables: 4544 to 4546 must be ours alone, and 4546 is kernel.table",)
