@@ -1,13 +1,15 @@
 """Which neighbour may ever become a host route. Pure.
 
 A host route exists only for an address inside a roaming prefix, learnt on a roaming interface from a neighbour that is
-not us, not a router of the mesh, not link-local, not multicast, not PERMANENT or NOARP.
+not us, not a router of the mesh, not link-local, not multicast, not PERMANENT or NOARP; and not for a segment, the
+address under which an access point takes encapsulated packets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from roamroute.segments import segment_prefix
 from roamroute.values import Address, Mac, Neighbour, Nud, Prefix, is_group_mac
 
 _NEVER = Nud.NOARP | Nud.PERMANENT
@@ -25,6 +27,8 @@ class Admission:
         self._ranges = tuple(
             (prefix.version, int(prefix.network_address), int(prefix.broadcast_address)) for prefix in self.prefixes
         )
+        segments = segment_prefix(self.prefixes)
+        self._segments = (0, 0) if segments is None else (int(segments[0]), int(segments[-1]))
 
     def admits_address(self, address: Address) -> bool:
         """True when a host route for `address` may exist at all here."""
@@ -40,9 +44,16 @@ class Admission:
             and not self._is_reserved(address)
         )
 
+    def is_segment(self, address: Address) -> bool:
+        """True for the segments of all access points, those that are not there included."""
+        low, high = self._segments
+        return address.version == 6 and low <= int(address) <= high and low > 0
+
     def _is_reserved(self, address: Address) -> bool:
         # The subnet-router anycast address (RFC 4291 §2.6.1) belongs to all routers of the link; an IPv4 network's own
         # and broadcast address (RFC 1122 §3.2.1.3) to nobody.
+        if self.is_segment(address):
+            return True
         for prefix in self.prefixes:
             if prefix.version == address.version and prefix.prefixlen < prefix.max_prefixlen - 1:
                 if address == prefix.network_address:

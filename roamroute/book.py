@@ -10,11 +10,13 @@ drained; every bound of the policy holds after every move.
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 
 from roamroute.admission import Admission
 from roamroute.effects import Announce, Effect, Forget, Note, Probe, Unwatch, Watch, Withdraw
+from roamroute.forwards import Forwards
 from roamroute.hosts import Entry, Forgotten, Host
+from roamroute.oscillations import Oscillations
 from roamroute.policy import Policy
 from roamroute.questions import Questions
 from roamroute.schedule import Budget, Timetable
@@ -29,8 +31,10 @@ _CROWDED_OUT_S: Seconds = 1.0  # a probe for which there was no room is due agai
 _ROUTINE_STEP_S: Seconds = 0.25  # a third of the processor time of 1,000 hosts was waking up for single probes
 
 
-HOST_TIMES = ("answers", "claim", "missed", "ghost", "expel", "denial", "watch", "reauthentication")
-"""The kinds of due times that belong to a host; those of an entry are "probe" and "silent"."""
+HOST_TIMES = (
+    *("answers", "binding", "claim", "missed", "ghost", "expel", "denial", "hold", "watch", "reauthentication"),
+)
+"""The kinds of due times that belong to a host; those of an address are "probe", "silent" and "forward"."""
 
 
 class Book:
@@ -48,8 +52,13 @@ class Book:
         self.questions = Questions(policy.addresses_per_host)
         self._forgotten: dict[Address, Forgotten] = {}  # oldest first
         self._bound: dict[Address, Mac] = {}
+        self.changed: dict[Mac, None] = {}
+        """Hosts whose binding, number or holder has changed in this call."""
+        self._hinted: Counter[PeerId] = Counter()  # how many hosts each peer vouches for: `Host.hinted_by`
         self.times: Timetable[tuple[str, Address | Mac]] = Timetable()
         self._effects: list[Effect] = []
+        self.forwards = Forwards(policy, self.times, self.ask)
+        self.oscillations = Oscillations(policy)
         self._random = random.Random(seed)
         self._routine: deque[Address] = deque()
         self._routine_members: set[Address] = set()
@@ -141,24 +150,45 @@ class Book:
         self._erase(host)
         self.ask(Note("hosts-remembered", f"more than {self.policy.hosts_remembered} hosts: forgot {mac}"))
 
+    def make_room(self) -> bool:
+        """Make room for a host that is not here; False when only hosts that are here could make it."""
+        if len(self.hosts) < self.policy.hosts_remembered:
+            return True
+        absent = (host for host in self.hosts.values() if not host.entries and host.station_link is None)
+        oldest = next(absent, None)
+        if oldest is None:
+            self.ask(
+                Note("hosts-remembered", f"{self.policy.hosts_remembered} hosts are here: what peers tell is not kept")
+            )
+            return False
+        self._erase(oldest)
+        return True
+
     def _erase(self, host: Host) -> None:
+        self.set_hinter(host, None)
         for address in list(host.binding):
             self.unbind(host, address)
         self.unwatch(host, "forgotten")
         for kind in HOST_TIMES:
             self.times.cancel((kind, host.mac))
         self.questions.end_all(host.mac)
+        self.oscillations.release(host.mac)
+        self.changed[host.mac] = None
         del self.hosts[host.mac]
 
     def is_elsewhere(self, host: Host) -> bool:
         """True when a peer holds the host."""
         return host.holder is not None and host.holder != self.me
 
+    def is_held(self, host: Host) -> bool:
+        """True for a host that oscillates, and is to stay with the peer that has it."""
+        return host.mac in self.oscillations and self.is_elsewhere(host)
+
     def live_binding(self, host: Host) -> tuple[Address, ...]:
         """The remembered addresses whose lifetime has not ended and that no peer has denied."""
         oldest = self.now - self.policy.binding_lifetime_s
         for address in [address for address, seen_at in host.binding.items() if seen_at < oldest]:
-            if address not in host.entries:
+            if address not in host.entries and host.hinted_by is None:
                 self.unbind(host, address)
         return tuple(address for address in host.binding if host.denied.get(address, 0.0) <= self.now)
 
@@ -168,8 +198,11 @@ class Book:
         When a host has too many, the longest unseen one goes, one that is not here first.
         """
         former = self._bound.get(address)
-        if former is not None and former != host.mac and former in self.hosts:
-            self.hosts[former].binding.pop(address, None)
+        if former != host.mac:
+            self.changed[host.mac] = None
+            if former is not None:
+                self.changed[former] = None
+                self.hosts[former].binding.pop(address, None)
         self._bound[address] = host.mac
         host.binding.pop(address, None)
         host.binding[address] = self.now
@@ -179,8 +212,31 @@ class Book:
 
     def unbind(self, host: Host, address: Address) -> None:
         """Do not remember `address` for this host."""
-        if host.binding.pop(address, None) is not None and self._bound.get(address) == host.mac:
+        if host.binding.pop(address, None) is not None:
             del self._bound[address]
+            self.changed[host.mac] = None
+
+    def bound_host(self, address: Address) -> Host | None:
+        """The host for which the address is remembered."""
+        mac = self._bound.get(address)
+        return None if mac is None else self.hosts[mac]
+
+    def set_hinter(self, host: Host, peer: PeerId | None) -> None:
+        """Who vouches for the binding from now on; with None it ages from now on."""
+        if host.hinted_by == peer:
+            return
+        if host.hinted_by is not None:
+            self._hinted[host.hinted_by] -= 1
+            if not self._hinted[host.hinted_by]:
+                del self._hinted[host.hinted_by]
+            host.binding.update(dict.fromkeys(host.binding, self.now))
+        if peer is not None:
+            self._hinted[peer] += 1
+        host.hinted_by = peer
+
+    def hints_held(self, peer: PeerId) -> int:
+        """The number of hosts for which the peer vouches."""
+        return self._hinted[peer]
 
     def unbind_from_others(self, address: Address, mac: Mac) -> None:
         """The peers confirmed `address` for `mac`: a host that had it earlier, and has it not here, loses it."""
@@ -236,6 +292,8 @@ class Book:
         if not self.is_drained and self.wanted.get(entry.address) != route:
             self.wanted[entry.address] = route
             self.ask(Announce(route, because))
+        if entry.address in self.forwards:
+            self.forwards.end(entry.address, "it is here")
         host = self.hosts[entry.mac]
         if entry.confirmed_at is not None and host.watched_link is not None:
             self.unwatch(host, "an address is known")

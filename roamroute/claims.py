@@ -1,36 +1,29 @@
-"""Who holds a host: claims between the peers. Pure; part of the engine.
+"""Who holds a host: our claims on the peers. Pure; part of the engine.
 
 Order is (sequence, peer), RFC 7432 §7.7: no clocks are compared, and the greatest claim that reaches everybody wins
-everywhere. A claim by association is followed at once. One that rests on neighbour discovery, for a host associated
-here, is put on *trial*: we probe the host, and follow or keep it by what we hear. An address that the claim names and
-that another host holds here is tested in the same way, and denied when it answers; the claimed host does not wait for
-that. The claimant drives: it repeats its claim until it is answered, so an answer is never repeated by us.
-
-Order alone may pick the wrong one: the two claims of a host that moves on within milliseconds, while messages are
-lost, may end with the greater number at the place that it has left. So an access point that loses a host which is
-associated with it asks the host, once, some time after: what answers then is there, and is claimed anew.
+everywhere. An association claims at once, with the addresses that are known; an address that only neighbour discovery
+vouches for waits for the peers' answers. What the peers' claims do here is in trials.py.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import assert_never
 
+import attrs
+
 from roamroute.book import Book
-from roamroute.effects import Deauthenticate, DropClaim, Note, SendAnswer, SendClaim
-from roamroute.hosts import Entry, Host, Trial
+from roamroute.effects import DropClaim, Note, SendClaim
+from roamroute.ghosts import Ghosts
+from roamroute.hosts import Entry, Host
+from roamroute.policy import Handover
 from roamroute.schedule import Budget
-from roamroute.values import Address, Answer, Basis, Claim, Instant, Mac, PeerId, Seconds, Verdict, is_group_mac
+from roamroute.values import Address, Answer, Basis, Claim, Instant, Mac, PeerId, Seconds, Segments, Verdict
 
 SEQUENCE_MAX = 2**32 - 1
-_CLAIM_ADDRESSES = 32  # IPv6 addresses in one datagram of the peers' channel
+CLAIM_ADDRESSES = 32  # IPv6 addresses in one datagram of the peers' channel
 _REFUSALS = 8  # a refused claim is repeated with the holder's number plus one, at most so often in a row
-_GHOST_PAUSE_S: Seconds = 2.0  # a live AP-STA-CONNECTED may still be on its way when a claim takes the host
-_FRESH_S: Seconds = 1.0  # an association younger than this, and lost: perhaps a race that the wrong one won,
-_RACE_PAUSE_S: Seconds = 0.05  # so ask soon; two round trips and a repetition of the claims
 _HANDOVER_S: Seconds = 10.0  # who held a host so long ago still tells its addresses: the one between may not know them
-_GHOST_QUESTIONS = 2  # addresses of which a host that we lost is asked for; one answer is enough
-_EXPEL_AFTER_S: Seconds = 5.0  # three unicast NS and two seconds
-_TRIALS = 4096
 _GATHER_S: Seconds = 0.05
 """New addresses of a host of which one waits for the peers go into one more claim, not each into one of its own."""
 _ADDRESS_CLAIMS_PER_S = 200.0
@@ -39,20 +32,18 @@ each costs every peer two datagrams. Associations are not limited: each costs it
 _ADDRESS_CLAIMS_BURST = 500
 _RETRY_S: Seconds = 5.0  # a claim that a living peer missed is repeated after this time, then after twice as much, …
 _RETRIES = 5  # … so often: 155 s in all, after which its neighbour cache has told it
-_BEFORE_PEER_S: Seconds = 5.0  # a station that connects right after our start has us claim it before a peer is known
 _RETRY_PAUSE_S: Seconds = 0.02  # between the claims that a peer hears which comes back: 1,000 hosts take 20 s
 
 
 class Claims:
-    """The part of the engine that deals with peers."""
+    """The part of the engine that asks peers."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, ghosts: Ghosts, handover: Handover) -> None:
         self._book = book
-        self._trials: dict[Mac, Trial] = {}
-        self._tested_for: dict[Address, set[Mac]] = {}
-        """Which trials wait for an address: the union of all `Trial.untested`."""
+        self._ghosts = ghosts
+        self._handover = handover
         self.peers: frozenset[PeerId] = frozenset()
-        self._met_at: dict[PeerId, Instant] = {}  # when each was up for the first time since our start
+        self.met_at: dict[PeerId, Instant] = {}  # when each was up for the first time since our start
         self._budget = Budget(_ADDRESS_CLAIMS_PER_S, _ADDRESS_CLAIMS_BURST)
 
     # -- our claims -------------------------------------------------------------------------------------------------
@@ -98,11 +89,15 @@ class Claims:
         if book.me is None:
             return
         unconfirmed = (entry.address for entry in host.entries.values() if not entry.is_wanted)
-        named = tuple(dict.fromkeys((*addresses, *unconfirmed)))[:_CLAIM_ADDRESSES]
-        host.sequence = min(host.sequence + 1, SEQUENCE_MAX)
-        host.holder = book.me
+        named = tuple(dict.fromkeys((*addresses, *unconfirmed)))[:CLAIM_ADDRESSES]
+        first = host.holder if self._handover.is_sharing_hints and book.is_elsewhere(host) else None
+        self._follow(host, min(host.sequence + 1, SEQUENCE_MAX), book.me)
+        book.set_hinter(host, None)
+        book.forwards.end_all(host.mac, because)
         host.surrendered = ()
-        host.claim = Claim(host.mac, host.sequence, book.me, basis, named)
+        host.held_since = host.proven_at if basis is Basis.ASSOCIATION else None
+        host.claimed_at = book.now
+        host.claim = Claim(host.mac, host.sequence, book.me, basis, named, self._segments(), self._age(host))
         for entry in map(host.entries.get, named):
             if entry is not None and entry.named_at is None:
                 entry.named_at = book.now
@@ -114,11 +109,37 @@ class Claims:
         book.times.cancel(("expel", host.mac))
         book.times.cancel(("missed", host.mac))
         book.times.cancel(("claim", host.mac))
-        book.ask(SendClaim(host.claim, because))
+        book.ask(SendClaim(host.claim, because, first))
         if host.awaited:
             self._wait(host)
         else:
             self._settle(host, f"{because}, no peer to ask")
+
+    def _segments(self) -> Segments:
+        # While drained our segments are not announced: what is sent there goes nowhere.
+        return Segments() if self._book.is_drained or not self._handover.is_forwarding else self._handover.segments
+
+    def _age(self, host: Host) -> Seconds | None:
+        return None if host.held_since is None else self._book.now - host.held_since
+
+    def _follow(self, host: Host, sequence: int, holder: PeerId) -> None:
+        """Believe in a greater claim, and count it when the host has moved by it."""
+        book = self._book
+        book.changed[host.mac] = None
+        host.sequence = sequence
+        former, host.holder = host.holder, holder
+        if former is None or former == holder:
+            return
+        until = book.oscillations.moved(host.mac, former, holder, book.now)
+        if until is not None:
+            book.times.set(("hold", host.mac), until)
+            book.ask(
+                Note(
+                    f"oscillating {host.mac}",
+                    f"{host.mac} moves to and fro too fast (two devices with one MAC, or a loop of bridges?): "
+                    f"it stays at {holder} for {until - book.now:.0f} s",
+                )
+            )
 
     def _basis(self, host: Host) -> Basis:
         return Basis.NEIGHBOUR if host.station_link is None else Basis.ASSOCIATION
@@ -180,7 +201,7 @@ class Claims:
         if peer == book.me:
             return
         self.peers |= {peer}
-        self._met_at.setdefault(peer, book.now)
+        self.met_at.setdefault(peer, book.now)
         delay: Seconds = 0.0
         for host in book.hosts.values():
             if peer in host.missed and host.holder == book.me and host.is_here:
@@ -211,6 +232,7 @@ class Claims:
             host.retries += 1
             host.missed -= audience
             host.awaited |= audience
+            host.claim = attrs.evolve(host.claim, age_s=self._age(host), segments=self._segments())
             self._book.ask(SendClaim(host.claim, f"{len(audience)} peers have not heard it"))
 
     def answer_came(self, peer: PeerId, answer: Answer) -> None:
@@ -242,11 +264,12 @@ class Claims:
             return
         if holder in host.accepted:
             # It had heard our claim before it made the greater one: the host has moved on to it.
-            self._lose(host, answer.sequence, holder, f"{holder} has claimed it since")
-        elif not host.is_here:
-            host.sequence = answer.sequence
-            host.holder = holder
-            self._end_claim(host, f"refused, and the host is not here: {holder} has number {answer.sequence}")
+            self.lose(host, answer.sequence, holder, f"{holder} has claimed it since")
+        elif not host.is_here and holder is not None:
+            self._follow(host, answer.sequence, holder)
+            self.end_claim(host, f"refused, and the host is not here: {holder} has number {answer.sequence}")
+        elif holder is not None and self._is_older(host, answer):
+            self.lose(host, answer.sequence, holder, f"its station came to {holder} later than here")
         elif host.refusals >= _REFUSALS:
             book.ask(Note(f"claim-refused {host.mac}", f"gave up claiming {host.mac} at number {host.sequence}"))
         else:
@@ -258,15 +281,19 @@ class Claims:
             )
             host.refusals = refusals
 
+    def _is_older(self, host: Host, answer: Answer) -> bool:
+        """True when the station was at the refusing holder later than here, however long the answer took."""
+        if answer.age_s is None or answer.holder == self._book.me:
+            return False
+        return host.is_proven_before(host.claimed_at - answer.age_s)
+
     def _kept(self, host: Host, peer: PeerId, answer: Answer) -> None:
         if host.claim is None or host.claim.basis is not Basis.NEIGHBOUR:
             return
-        self._lose(
-            host, max(host.sequence, answer.sequence), answer.holder or peer, f"the host still answers at {peer}"
-        )
+        self.lose(host, max(host.sequence, answer.sequence), answer.holder or peer, f"the host still answers at {peer}")
 
     def _accepted(self, host: Host, peer: PeerId, answer: Answer) -> None:
-        for address in answer.denied[:_CLAIM_ADDRESSES]:
+        for address in answer.denied[:CLAIM_ADDRESSES]:
             self._denied(host, peer, address)
         self._take_over(host, peer, answer)
         host.accepted |= {peer}
@@ -293,146 +320,18 @@ class Claims:
                 addresses = answer.addresses[: self._book.policy.addresses_per_host]
                 self._book.resume(host, link, addresses, f"handed over by {peer}")
 
-    # -- their claims -----------------------------------------------------------------------------------------------
+    # -- the end ------------------------------------------------------------------------------------------------------
 
-    def claim_came(self, claim: Claim) -> None:
-        """A peer claims a host; the claim may be a repetition."""
-        book = self._book
-        if book.me is None or claim.peer == book.me:
-            return
-        if not 0 < claim.sequence <= SEQUENCE_MAX or is_group_mac(claim.mac):
-            return
-        host = book.host(claim.mac)
-        trial = self._trials.get(claim.mac)
-        if trial is not None and trial.claim == claim:
-            self._answer(claim, Verdict.PENDING, host, "on trial")
-            return
-        if claim.order < host.order:
-            self._answer(claim, Verdict.REFUSED, host, "a greater claim is known")
-            return
-        if claim.order == host.order:
-            denied = tuple(entry.address for entry in self._doubtful(claim))
-            self._answer(claim, Verdict.ACCEPTED, host, "known", denied)
-            return
-        if trial is not None:
-            if claim.order < trial.claim.order:
-                self._answer(claim, Verdict.PENDING, host, "a greater claim is on trial")
-                return
-            self._end_trial(trial)
-        if self._is_older_than_association(host, claim):
-            self._defend(host, claim)
-        else:
-            self._judge(host, claim)
-
-    def _is_older_than_association(self, host: Host, claim: Claim) -> bool:
-        """True, once for an association, when the station connected here before we first heard of the peer.
-
-        We were just started, and the peer repeats what it held. If not so, the station answers it, and it claims anew.
-        """
-        book, since = self._book, host.associated_at
-        if host.station_link is None or host.holder != book.me or since is None or host.is_defended:
-            return False
-        return self._met_at.get(claim.peer, book.now) >= since >= book.now - _BEFORE_PEER_S
-
-    def _defend(self, host: Host, claim: Claim) -> None:
-        host.is_defended, host.sequence = True, claim.sequence
-        wanted = tuple(entry.address for entry in host.entries.values() if entry.is_wanted)
-        self.claim(host, Basis.ASSOCIATION, f"connected here before {claim.peer} was heard of", wanted)
-        self._answer(claim, Verdict.REFUSED, host, "connected here")
-
-    def _judge(self, host: Host, claim: Claim) -> None:
-        """The claim is the greatest one: follow it, or test it."""
-        doubtful = self._doubtful(claim)
-        has_room = len(self._trials) < _TRIALS
-        if claim.basis is Basis.NEIGHBOUR and host.station_link is not None and host.entries and has_room:
-            self._open_trial(claim, [*doubtful, *host.entries.values()])
-            self._answer(claim, Verdict.PENDING, host, "on trial")
-            return
-        # Without an address of the host there is nothing to test. The station may be a ghost, or live and new.
-        is_proof = claim.basis is Basis.ASSOCIATION
-        self._lose(host, claim.sequence, claim.peer, f"claimed by {claim.peer}", may_expel=is_proof)
-        denied = tuple(entry.address for entry in doubtful)
-        for address in set(claim.addresses[:_CLAIM_ADDRESSES]).difference(denied):
-            self._book.unbind_from_others(address, claim.mac)
-        if doubtful and has_room:
-            self._open_trial(claim, doubtful)
-            self._answer(claim, Verdict.PENDING, host, "another host has one of its addresses here")
-        else:
-            self._answer(claim, Verdict.ACCEPTED, host, f"claimed by {claim.peer}", denied)
-
-    def _doubtful(self, claim: Claim) -> list[Entry]:
-        """Our entries of other hosts for addresses that the claim names."""
-        entries = map(self._book.entries.get, claim.addresses[:_CLAIM_ADDRESSES])
-        return [entry for entry in entries if entry is not None and entry.mac != claim.mac and entry.is_wanted]
-
-    def _open_trial(self, claim: Claim, doubtful: list[Entry]) -> None:
-        self._trials[claim.mac] = Trial(claim, untested={entry.address for entry in doubtful})
-        self._book.times.set(("trial", claim.mac), self._book.now + self._book.policy.trial_s)
-        for entry in doubtful:
-            self._tested_for.setdefault(entry.address, set()).add(claim.mac)
-            self._book.probe(entry, f"{claim.peer} claims it for {claim.mac}")
-
-    def _end_trial(self, trial: Trial) -> None:
-        mac = trial.claim.mac
-        del self._trials[mac]
-        self._book.times.cancel(("trial", mac))
-        for address in list(trial.untested):
-            self._is_tested(trial, address)
-
-    def _is_tested(self, trial: Trial, address: Address) -> None:
-        trial.untested.discard(address)
-        waiting = self._tested_for[address]
-        waiting.discard(trial.claim.mac)
-        if not waiting:
-            del self._tested_for[address]
-
-    def is_on_trial(self, address: Address) -> bool:
-        """True while an answer to a peer waits for this address: then one failure is enough."""
-        return address in self._tested_for
-
-    def tested(self, address: Address, is_answering: bool) -> None:
-        """A probe ended: hand the result to the trials that wait for it."""
-        for mac in tuple(self._tested_for.get(address, ())):
-            trial = self._trials.get(mac)
-            if trial is None or address not in trial.untested:
-                continue  # the one before has decided it
-            self._is_tested(trial, address)
-            if is_answering:
-                trial.answering.add(address)
-            if not trial.untested or self._is_kept(trial):
-                self.conclude(mac)
-
-    def _is_kept(self, trial: Trial) -> bool:
-        """True when the claimed host itself has answered here."""
-        host = self._book.hosts.get(trial.claim.mac)
-        return host is not None and any(address in host.entries for address in trial.answering)
-
-    def conclude(self, mac: Mac) -> None:
-        """End the trial of the claim for `mac` and answer."""
-        trial = self._trials.get(mac)
-        if trial is None:
-            return
-        self._end_trial(trial)
-        book = self._book
-        host = book.host(mac)
-        claim = trial.claim
-        denied = tuple(address for address in trial.answering if address in book.entries)
-        if claim.order < host.order:
-            self._answer(claim, Verdict.REFUSED, host, "overtaken")
-            return
-        if claim.order > host.order:
-            if self._is_kept(trial):
-                host.sequence = claim.sequence
-                self.claim(host, Basis.ASSOCIATION, f"still here, although {claim.peer} claimed it")
-                self._answer(claim, Verdict.KEPT, host, "the host still answers here")
-                return
-            self._lose(host, claim.sequence, claim.peer, f"claimed by {claim.peer}")
-        for address in set(claim.addresses[:_CLAIM_ADDRESSES]).difference(denied):
-            book.unbind_from_others(address, mac)
-        self._answer(claim, Verdict.ACCEPTED, host, f"claimed by {claim.peer}", denied)
-
-    def _lose(self, host: Host, sequence: int, holder: PeerId, because: str, may_expel: bool = True) -> None:
-        """The host is the holder's: withdraw, forget, remember what goes with the answer."""
+    def lose(
+        self,
+        host: Host,
+        sequence: int,
+        holder: PeerId,
+        because: str,
+        claim: Claim | None = None,
+        may_expel: bool = True,
+    ) -> None:
+        """The host is the holder's, by this claim: send on, withdraw, forget, remember what goes with the answer."""
         book = self._book
         if host.holder == book.me or (host.holder is None and host.entries):
             here = [entry.address for entry in host.entries.values() if entry.is_wanted]
@@ -440,19 +339,43 @@ class Claims:
             host.surrendered_at = book.now
         elif host.holder != holder and book.now - host.surrendered_at > _HANDOVER_S:
             host.surrendered = ()
+        if claim is not None:
+            self.send_on(host, claim)
         for entry in list(host.entries.values()):
             book.forget(entry, because)
-        self._end_claim(host, because)
-        host.sequence = sequence
-        host.holder = holder
+        self.end_claim(host, because)
+        self._follow(host, sequence, holder)
+        if host.hinted_by != holder:
+            book.set_hinter(host, None)
+        host.held_since = None if claim is None or claim.age_s is None else book.now - claim.age_s
         book.questions.end_all(host.mac)
         if may_expel and host.station_link is not None:
-            is_fresh = host.associated_at is not None and book.now - host.associated_at < _FRESH_S
-            book.times.set(("ghost", host.mac), book.now + (_RACE_PAUSE_S if is_fresh else _GHOST_PAUSE_S))
+            self._ghosts.expect(host)
         if host.station_link is None or host.surrendered:
             book.unwatch(host, because)
 
-    def _end_claim(self, host: Host, because: str) -> None:
+    def send_on(self, host: Host, claim: Claim) -> None:
+        """Forward what still arrives for the host to who has claimed it."""
+        if not self._handover.is_forwarding:
+            return
+        book = self._book
+        forwards = book.forwards
+        own = dict.fromkeys((*host.surrendered, *host.entries, *forwards.of_host(host.mac)))
+        forwards.begin(filter(partial(self._may_forward, host, claim), own), claim, book.now, is_extended=True)
+        if self._handover.is_forwarding_all:
+            known = dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
+            known = {address: None for address in known if address not in own}
+            forwards.begin(filter(partial(self._may_forward, host, claim), known), claim, book.now, is_extended=False)
+
+    def _may_forward(self, host: Host, claim: Claim, address: Address) -> bool:
+        entry = self._book.entries.get(address)
+        if entry is not None and entry.mac != host.mac:
+            return False  # it is here, another host's
+        segment = claim.segments.for_address(address)
+        admission = self._book.admission
+        return (segment is None or admission.is_segment(segment)) and admission.admits_address(address)
+
+    def end_claim(self, host: Host, because: str) -> None:
         if host.claim is not None:
             self._book.ask(DropClaim(host.mac, because))
         host.claim = None
@@ -461,36 +384,6 @@ class Claims:
         host.refusals = 0
         for kind in ("answers", "claim", "missed"):
             self._book.times.cancel((kind, host.mac))
-
-    # -- ghosts -----------------------------------------------------------------------------------------------------
-
-    def ask_ghost(self, host: Host) -> None:
-        """A station that a peer has taken is still associated here: does it answer?"""
-        book = self._book
-        if host.station_link is None or not book.is_elsewhere(host):
-            return
-        known = tuple(dict.fromkeys((*host.surrendered, *book.live_binding(host))))
-        for address in known[:_GHOST_QUESTIONS]:
-            if address not in book.entries and book.admission.admits(host.station_link, address, host.mac):
-                book.question(host.station_link, address, host.mac, f"still associated, but {host.holder} has the host")
-        if not known:
-            book.watch(host, host.station_link, f"still associated, but {host.holder} has the host")
-        book.times.set(("expel", host.mac), book.now + _EXPEL_AFTER_S)
-
-    def expel_ghost(self, host: Host) -> None:
-        """A station that a peer has taken, and that does not answer, is removed from hostapd; no frame on the air."""
-        if host.station_link is not None and self._book.is_elsewhere(host):
-            self._book.ask(Deauthenticate(host.mac, host.station_link, f"ghost: {host.holder} has the host"))
-            self._book.unwatch(host, "a ghost")
-            host.station_link = None
-
-    def _answer(
-        self, claim: Claim, verdict: Verdict, host: Host, because: str, denied: tuple[Address, ...] = ()
-    ) -> None:
-        is_handed_over = host.holder == claim.peer and verdict in (Verdict.ACCEPTED, Verdict.PENDING)
-        addresses = host.surrendered[:_CLAIM_ADDRESSES] if is_handed_over else ()
-        answer = Answer(claim.mac, claim.sequence, verdict, host.sequence, host.holder, addresses, denied)
-        self._book.ask(SendAnswer(claim.peer, answer, because))
 
 
 def is_less(answer: Answer, claim: Claim) -> bool:

@@ -27,10 +27,13 @@ from roamroute import events
 from roamroute.admission import Admission
 from roamroute.book import Book
 from roamroute.claims import Claims
-from roamroute.effects import Effect
+from roamroute.effects import Effect, Forward
+from roamroute.ghosts import Ghosts
+from roamroute.hints import Hints
 from roamroute.hosts import Entry, Host
 from roamroute.policy import Handover, Policy
 from roamroute.presence import Presence
+from roamroute.trials import Trials
 from roamroute.values import (
     Address,
     HostRoute,
@@ -67,8 +70,11 @@ class Engine:
         self.handover = handover
         self._admission = admission
         self._book = Book(admission, policy, me, seed)
-        self._claims = Claims(self._book)
-        self._presence = Presence(self._book, self._claims)
+        self._ghosts = Ghosts(self._book)
+        self._claims = Claims(self._book, self._ghosts, handover)
+        self._hints = Hints(self._book, self._claims, self._ghosts, handover.is_sharing_hints)
+        self._trials = Trials(self._book, self._claims)
+        self._presence = Presence(self._book, self._claims, self._ghosts)
         self._foreign: dict[Address, str] = {}
         self._known_links: set[str] = set()
         """Links of which a `NeighboursResynced` has told: what a later one adds was not announced before."""
@@ -89,6 +95,16 @@ class Engine:
     def foreign(self) -> Mapping[Address, str]:
         """Host routes of other routers, with their origin; a live read-only view."""
         return MappingProxyType(self._foreign)
+
+    @property
+    def forwards(self) -> Mapping[Address, Forward]:
+        """What still arrives for hosts that peers have taken, and where it is sent on to; a live read-only view."""
+        return self._book.forwards.active
+
+    @property
+    def oscillating(self) -> Mapping[Mac, Instant]:
+        """Hosts that moved to and fro too fast, with the time until which they stay where they are; a live view."""
+        return self._book.oscillations.held
 
     @property
     def is_drained(self) -> bool:
@@ -133,7 +149,7 @@ class Engine:
             case events.OwnAddressesChanged(addresses=addresses, macs=macs):
                 self._own_addresses_changed(addresses, macs)
             case events.HostClaimed(claim=claim):
-                self._claims.claim_came(claim)
+                self._trials.claim_came(claim)
             case events.ClaimAnswered(peer=peer, answer=answer):
                 self._claims.answer_came(peer, answer)
             case events.ClaimUnanswered(peer=peer, mac=mac, sequence=sequence):
@@ -142,15 +158,20 @@ class Engine:
                 self._claims.joined_peer(peer)
             case events.PeerLost(peer=peer):
                 self._claims.lost_peer(peer)
-            case events.HostHinted() | events.HandoverReported() | events.ForwardUsed():
-                pass
+                self._hints.lost_peer(peer)
+            case events.HostHinted(hint=hint):
+                self._hints.came(hint)
+            case events.ForwardUsed(address=address):
+                self._book.forwards.used(address, now)
+            case events.HandoverReported():
+                pass  # for people to read
             case events.Drained():
                 self._drained()
             case events.Resumed():
                 self._resumed()
             case _:
                 assert_never(event)
-        return self._book.finish()
+        return self._finish()
 
     def tick(self, now: Instant) -> list[Effect]:
         """Do what is due; harmless when nothing is."""
@@ -159,13 +180,20 @@ class Engine:
         for kind, key in book.times.pop_due(now):
             if not isinstance(key, str):
                 entry = book.entries.get(key)
-                if entry is not None:
+                if kind == "forward":
+                    book.forwards.is_due(key, now)
+                elif entry is not None:
                     self._entry_is_due(kind, entry)
             elif kind == "trial":
-                self._claims.conclude(key)
+                self._trials.conclude(key)
             elif (host := book.hosts.get(key)) is not None:
                 self._host_is_due(kind, host)
-        return book.finish()
+        return self._finish()
+
+    def _finish(self) -> list[Effect]:
+        if self._book.changed:
+            self._hints.share()
+        return self._book.finish()
 
     def _entry_is_due(self, kind: str, entry: Entry) -> None:
         if kind == "silent":
@@ -182,10 +210,14 @@ class Engine:
             self._claims.claim_rest(host)
         elif kind == "missed":
             self._claims.retry(host)
+        elif kind == "binding":
+            self._hints.grew_old(host)
+        elif kind == "hold":
+            self._presence.hold_ended(host)
         elif kind == "ghost":
-            self._claims.ask_ghost(host)
+            self._ghosts.ask(host)
         elif kind == "expel":
-            self._claims.expel_ghost(host)
+            self._ghosts.expel(host)
         elif kind == "watch":
             self._presence.watched_enough(host)
         elif kind == "denial":
@@ -238,7 +270,7 @@ class Engine:
             if entry.is_wanted or not is_resync:
                 self._confirmed(host, entry, is_resync)
             if was_probing:
-                self._claims.tested(entry.address, is_answering=True)
+                self._trials.tested(entry.address, is_answering=True)
         elif neighbour.nud is Nud.STALE:
             book.times.cancel(("silent", entry.address))
             book.probe_in(entry, self.policy.stale_probe_after_s)
@@ -280,7 +312,7 @@ class Engine:
         if (known is None or known.station_link is None) and not self.policy.is_announcing_unassociated:
             return
         host = book.host(mac)
-        if host.denied.get(address, 0.0) > book.now:
+        if host.denied.get(address, 0.0) > book.now or book.is_held(host):
             return
         if not self._is_answer(host, neighbour, is_resync):
             return
@@ -321,6 +353,8 @@ class Engine:
         if neighbour.nud is not Nud.REACHABLE or is_resync or (is_elsewhere and not question.is_out):
             return False
         book.questions.end(neighbour.address)
+        if is_elsewhere:
+            host.proven_at = book.now
         return True
 
     def _failed(self, entry: Entry, because: str) -> None:
@@ -331,7 +365,7 @@ class Engine:
         if (
             may_sleep
             and entry.failed_rounds + 1 < self.policy.sleep_rounds
-            and not self._claims.is_on_trial(entry.address)
+            and not self._trials.is_on_trial(entry.address)
         ):
             entry.failed_rounds += 1
             entry.nud = Nud.FAILED
@@ -340,7 +374,7 @@ class Engine:
         if entry.confirmed_at is None:
             book.unbind(host, entry.address)  # remembered, or handed over, but it never answered here
         book.drop(entry, because)
-        self._claims.tested(entry.address, is_answering=False)
+        self._trials.tested(entry.address, is_answering=False)
         if host.station_link is not None and not host.entries and not book.is_elsewhere(host):
             book.watch(host, host.station_link, "associated, but no known address answers")
         if entry.rival is not None:

@@ -71,7 +71,8 @@ class Host:
 
     `sequence` and `holder` are the greatest claim known; `holder` is None for a host that nobody has claimed yet.
     `station_link` is the roaming interface on which it is associated, if it is. `entries` are its addresses here,
-    `binding` all addresses it had here or at a peer, with the time at which each was last true. `surrendered` are the
+    `binding` all addresses it had here or at a peer, with the time at which each was last true; they do not age while
+    `hinted_by`, the peer that told us of them ahead, vouches for them. `surrendered` are the
     addresses that go with the answer to the claim that took the host from us, at `surrendered_at`. `associated_at`: the
     last live association.
 
@@ -98,6 +99,13 @@ class Host:
     surrendered: tuple[Address, ...] = ()
     surrendered_at: Instant = 0.0
     associated_at: Instant | None = None
+    proven_at: Instant | None = None
+    """The last live association, or the answer to a question after a loss: then it was here."""
+    held_since: Instant | None = None
+    """`proven_at` of the holder by our clock, or some milliseconds later; None when nobody told us."""
+    claimed_at: Instant = 0.0
+    """When our own claim was first sent."""
+    hinted_by: PeerId | None = None
     is_defended: bool = False
     """Since this association a greater claim has been answered by one of ours once."""
     denied: dict[Address, Instant] = attrs.field(factory=dict)
@@ -109,6 +117,14 @@ class Host:
     def is_here(self) -> bool:
         """True when something speaks for its being on one of our links."""
         return self.station_link is not None or bool(self.entries)
+
+    def is_proven_before(self, instant: Instant) -> bool:
+        """True when its station is associated here and it certainly came before that."""
+        return self.station_link is not None and self.proven_at is not None and self.proven_at < instant
+
+    def is_proven_after(self, instant: Instant) -> bool:
+        """True when its station is associated here and it certainly came after that."""
+        return self.station_link is not None and self.proven_at is not None and self.proven_at > instant
 
     @property
     def order(self) -> tuple[int, int, int]:

@@ -51,6 +51,9 @@ class Policy:
     """Hosts whose binding and sequence number are kept after they have gone; the least recently seen goes first.
     About 0.7 KiB each with 3 addresses."""
 
+    hints_per_peer: int = 5000
+    """Hosts that one peer may tell us of ahead: what a peer says cannot push out what the others have said."""
+
     binding_lifetime_s: Seconds = 3600.0
     """How long the addresses of a host that has gone are remembered: the default valid lifetime of a walk."""
 

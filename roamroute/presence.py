@@ -1,7 +1,7 @@
 """Which stations are here: associations, links, and what a bridge learns. Pure; part of the engine.
 
 An association claims the host at once and brings back what is remembered of it; its end takes all addresses of the
-host. The end is not always told: a station that roams leaves a ghost behind, which claims.py finds and removes.
+host. The end is not always told: a station that roams leaves a ghost behind, which ghosts.py finds and removes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from roamroute.book import Book
 from roamroute.claims import Claims
 from roamroute.effects import AdvertiseGateway
+from roamroute.ghosts import Ghosts
 from roamroute.hosts import Host
 from roamroute.values import Basis, Mac, Neighbour, Seconds, Station, is_group_mac
 
@@ -18,9 +19,10 @@ _REAUTHENTICATION_S: Seconds = 2.0  # 802.11 authentication to the end of the 4-
 class Presence:
     """The part of the engine that deals with stations."""
 
-    def __init__(self, book: Book, claims: Claims) -> None:
+    def __init__(self, book: Book, claims: Claims, ghosts: Ghosts) -> None:
         self._book = book
         self._claims = claims
+        self._ghosts = ghosts
         self._lost_links: set[str] = set()
 
     def _is_ours(self, mac: Mac, link: str) -> bool:
@@ -34,7 +36,7 @@ class Presence:
         book = self._book
         host = book.host(station.mac)
         host.station_link = station.link
-        host.associated_at = book.now
+        host.associated_at = host.proven_at = book.now
         host.is_defended = False
         host.refusals = 0
         book.questions.end_all(host.mac)
@@ -44,13 +46,29 @@ class Presence:
             if entry.link != station.link:
                 book.move(entry, station.link, "the station is on another link of ours")
                 book.probe(entry, "the station is on another link of ours")
-        returning = tuple(address for address in book.live_binding(host) if address not in host.entries)
-        self._claims.claim(host, Basis.ASSOCIATION, "station connected", returning)
-        book.resume(host, station.link, returning, "station connected, address remembered")
-        if not host.entries:
-            book.watch(host, station.link, "station connected, no address known")
+        if not book.is_held(host):
+            self._take(host, station.link, "station connected")
         if book.policy.is_advertising_gateway:
             book.ask(AdvertiseGateway(station.link, station.mac, "station connected"))
+
+    def _take(self, host: Host, link: str, because: str) -> None:
+        book = self._book
+        returning = tuple(address for address in book.live_binding(host) if address not in host.entries)
+        self._claims.claim(host, Basis.ASSOCIATION, because, returning)
+        book.resume(host, link, returning, f"{because}, address remembered")
+        if not host.entries:
+            book.watch(host, link, f"{because}, no address known")
+
+    def hold_ended(self, host: Host) -> None:
+        """A host that moved to and fro too fast is followed again: to the place where its station came last."""
+        book = self._book
+        book.oscillations.release(host.mac)
+        if host.station_link is None or not book.is_elsewhere(host):
+            return
+        if host.proven_at is not None and (host.held_since is None or host.proven_at > host.held_since):
+            self._take(host, host.station_link, "associated here at the end of an oscillation")
+        else:
+            self._ghosts.ask(host)
 
     def left(self, station: Station, is_reauthenticating: bool) -> None:
         """The end of an association takes all addresses, also those that came before we knew of it."""
@@ -84,7 +102,7 @@ class Presence:
             host.station_link = station.link
             book.times.cancel(("reauthentication", station.mac))
             if is_news and book.is_elsewhere(host):
-                self._claims.ask_ghost(host)  # or a return whose event was lost: it will answer
+                self._ghosts.ask(host)  # or a return whose event was lost: it will answer
             if is_news and not host.entries:
                 book.watch(host, station.link, "the station is here, no address known")
 

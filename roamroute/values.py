@@ -157,7 +157,8 @@ class Claim:
 
     `sequence` is the host's mobility sequence number (RFC 7432 §7.7), 1..2**32-1. `addresses` are addresses that the
     claimant wants to announce and that it has not yet had confirmed by the peers. `segments`: where the claimant takes
-    what still arrives for the host elsewhere; a peer of an older version names none.
+    what still arrives for the host elsewhere; a peer of an older version names none. `age_s`: so long ago, when the
+    claim is sent, the station associated or last proved that it is there; None when that is not known.
     """
 
     mac: Mac
@@ -166,6 +167,7 @@ class Claim:
     basis: Basis
     addresses: tuple[Address, ...] = ()
     segments: Segments = Segments()
+    age_s: Seconds | None = attrs.field(default=None, eq=False)
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -178,7 +180,8 @@ class Answer:
     """The answer to the claim (`mac`, `claimed`): `sequence` and `holder` are what the answering peer now believes.
 
     `addresses`: what the answering peer knew of the host. `denied`: those of the claim's addresses that another host
-    holds at the answering peer and still answers for.
+    holds at the answering peer and still answers for. `age_s`: that of the claim by which `holder` has the host, when
+    the answer is sent; None when that is not known.
     """
 
     mac: Mac
@@ -188,13 +191,15 @@ class Answer:
     holder: PeerId | None = None
     addresses: tuple[Address, ...] = ()
     denied: tuple[Address, ...] = ()
+    age_s: Seconds | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
 class Hint:
     """`peer` says, ahead of any roam: I hold the host `mac` by the claim `sequence`, and these are its addresses.
 
-    It is not asked for and takes nothing from anybody; it lets the next access point do without asking.
+    It is not asked for and takes nothing from anybody; it lets the next access point do without asking. It replaces the
+    one before; without addresses it says that none is known any more.
     """
 
     mac: Mac

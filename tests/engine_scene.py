@@ -11,7 +11,7 @@ from roamroute import events
 from roamroute.admission import Admission
 from roamroute.effects import Announce, Withdraw
 from roamroute.engine import Engine
-from roamroute.policy import Policy
+from roamroute.policy import Handover, Policy
 from roamroute.testing.playbook import ANY, Playbook
 from roamroute.values import (
     Address,
@@ -36,6 +36,9 @@ ME: PeerId = IPv6Address("fd44:0:0:a::2")
 PEER3: PeerId = IPv6Address("fd44:0:0:a::3")
 
 
+CLAIMS_ONLY = Handover(is_sharing_hints=False, is_forwarding=False)
+
+
 def address(number: int) -> Address:
     """The address of that number inside the first roaming prefix."""
     return PREFIXES[0][number]
@@ -45,13 +48,18 @@ A1, A2, A3 = address(0x101), address(0x102), address(0x103)
 AN_IPV4 = ip_address("10.44.7.1")
 
 
-def new_engine(policy: Policy | None = None, me: PeerId | None = ME, peers: tuple[PeerId, ...] = ()) -> Engine:
+def new_engine(
+    policy: Policy | None = None,
+    me: PeerId | None = ME,
+    peers: tuple[PeerId, ...] = (),
+    handover: Handover = CLAIMS_ONLY,
+) -> Engine:
     """An engine that has had its first, empty `Resynced` events, and whose peers have joined.
 
     It advertises no gateway: that follows every association, and is tested by itself.
     """
     policy = attrs.evolve(policy or Policy(), is_advertising_gateway=False)
-    engine = Engine(Admission((WLAN, WLAN1), PREFIXES), policy, me=me)
+    engine = Engine(Admission((WLAN, WLAN1), PREFIXES), policy, me=me, handover=handover)
     engine.handle(events.OwnAddressesChanged(frozenset({ME, PEER1, PEER3}), frozenset({OWN_MAC})), 999.0)
     engine.handle(events.StationsResynced(frozenset({WLAN, WLAN1}), ()), 999.0)
     engine.handle(events.NeighboursResynced(frozenset({WLAN, WLAN1}), ()), 999.0)

@@ -11,7 +11,7 @@ from roamroute.values import Nud
 def broken_invariants(engine: Engine) -> Iterator[str]:
     """Say what does not hold. Quadratic in nothing, linear in everything: for tests, not for an access point."""
     book = engine._book
-    claims = engine._claims
+    trials = engine._trials
     policy = engine.policy
     admission = book.admission
     entries = {address: entry for host in book.hosts.values() for address, entry in host.entries.items()}
@@ -57,12 +57,12 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     yield from _too_many("urgent members", len(book._urgent_members), len(book._urgent))
     yield from _too_many("routine probes", len(book._routine), 64 + 2 * policy.addresses_total)
     yield from _too_many("forgotten neighbours", len(book._forgotten), 4096)
-    yield from _too_many("trials", len(claims._trials), 4096)
-    times = 8 * len(book.hosts) + 2 * len(entries) + len(claims._trials)
+    yield from _too_many("trials", len(trials._trials), 4096)
+    times = 10 * len(book.hosts) + 2 * len(entries) + len(trials._trials) + len(engine.forwards)
     yield from _too_many("due times", len(book.times), times)
     yield from _too_many("the timetable's heap", len(book.times._heap), 64 + 4 * times + 1)
-    tested = {(address, mac) for address, macs in claims._tested_for.items() for mac in macs}
-    if tested != {(address, mac) for mac, trial in claims._trials.items() for address in trial.untested}:
+    tested = {(address, mac) for address, macs in trials._tested_for.items() for mac in macs}
+    if tested != {(address, mac) for mac, trial in trials._trials.items() for address in trial.untested}:
         yield "the index of tested addresses is not the union of the trials"
 
 

@@ -117,7 +117,9 @@ def _matches(expected: object, actual: object, bound: list[Placeholder]) -> bool
     kind = type(expected)
     if attrs.has(kind):
         return kind is type(actual) and all(
-            _matches(getattr(expected, field.name), getattr(actual, field.name), bound) for field in attrs.fields(kind)
+            _matches(getattr(expected, field.name), getattr(actual, field.name), bound)
+            for field in attrs.fields(kind)
+            if field.eq
         )
     return bool(expected == actual)
 

@@ -6,6 +6,7 @@ from engine_scene import (
     A1,
     A2,
     A3,
+    CLAIMS_ONLY,
     LAPTOP,
     ME,
     PEER1,
@@ -675,7 +676,7 @@ def test_a_resync_never_claims() -> None:
 
 
 def test_after_a_start_the_first_confirmation_claims_so_that_peers_may_object() -> None:
-    engine = Engine(Admission((WLAN, WLAN1), PREFIXES), Policy(), me=ME)
+    engine = Engine(Admission((WLAN, WLAN1), PREFIXES), Policy(), me=ME, handover=CLAIMS_ONLY)
     play = Playbook(engine)
     play.play(events.PeerJoined(PEER1))
     play >> events.NeighboursResynced(frozenset({WLAN}), (neighbour(A1).neighbour,))

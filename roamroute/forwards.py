@@ -1,0 +1,122 @@
+"""What still arrives here for hosts that a peer has taken, and where it is sent on to. Pure.
+
+A forward points to the peer whose claim took the host, and only a greater claim may turn it elsewhere. The peer at its
+end, when it loses the host in turn, forwards by a greater claim again: along any chain of forwards for one host the
+order strictly grows, so that no packet comes by the same access point twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+import attrs
+
+from roamroute.effects import EndForward, Forward, Note
+from roamroute.policy import Policy
+from roamroute.schedule import Timetable
+from roamroute.values import Address, Claim, Instant, Mac, Seconds
+
+_USED_S: Seconds = 10.0  # without a packet for so long, after `forwarding_s`, nobody sends packets our way any more
+
+
+@attrs.define(eq=False)
+class _Sending:
+    """Why an address is sent on. `is_extended`: as long as packets come; not on a router that they pass anyway."""
+
+    mac: Mac
+    order: tuple[int, int, int]
+    began_at: Instant
+    is_extended: bool
+    used_at: Instant
+
+
+class Forwards:
+    """At most one for each address, `forwards_total` in all. `ask` takes the effects, `times` holds the ends."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        times: Timetable[tuple[str, Address | Mac]],
+        ask: Callable[[Forward | EndForward | Note], None],
+    ) -> None:
+        self._policy = policy
+        self._times = times
+        self._ask = ask
+        self._active: dict[Address, Forward] = {}  # the oldest claim first
+        self._sending: dict[Address, _Sending] = {}
+        self._of_host: dict[Mac, dict[Address, None]] = {}
+
+    @property
+    def active(self) -> Mapping[Address, Forward]:
+        """All of them; a live read-only view."""
+        return MappingProxyType(self._active)
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    def __contains__(self, address: Address) -> bool:
+        return address in self._active
+
+    def of_host(self, mac: Mac) -> tuple[Address, ...]:
+        """The addresses that are sent on for this host."""
+        return tuple(self._of_host.get(mac, ()))
+
+    def begin(self, addresses: Iterable[Address], claim: Claim, now: Instant, is_extended: bool) -> None:
+        """Send the addresses on to who made the claim; one that it takes no packets for is not sent on any more."""
+        for address in addresses:
+            sending = self._sending.get(address)
+            if sending is not None and sending.mac == claim.mac and sending.order >= claim.order:
+                continue
+            segment = claim.segments.for_address(address)
+            if segment is None:
+                self.end(address, f"{claim.peer} has the host, and takes no packets for it")
+                continue
+            self._remove(address)
+            if len(self._active) >= self._policy.forwards_total:
+                self._ask(Note("forwards-total", f"more than {self._policy.forwards_total} addresses are sent on"))
+                self.end(next(iter(self._active)), "too many others are sent on")
+            forward = Forward(address, segment, claim.peer, f"claimed by {claim.peer}")
+            self._active[address] = forward
+            self._sending[address] = _Sending(claim.mac, claim.order, now, is_extended, now)
+            self._of_host.setdefault(claim.mac, {})[address] = None
+            self._times.set(("forward", address), now + min(self._policy.forwarding_s, self._policy.forwarding_limit_s))
+            self._ask(forward)
+
+    def end(self, address: Address, because: str) -> None:
+        """Do not send it on any more."""
+        if self._remove(address):
+            self._ask(EndForward(address, because))
+
+    def end_all(self, mac: Mac, because: str) -> None:
+        """Do not send on anything for this host."""
+        for address in self.of_host(mac):
+            self.end(address, because)
+
+    def used(self, address: Address, now: Instant) -> None:
+        """A packet was sent on."""
+        sending = self._sending.get(address)
+        if sending is not None:
+            sending.used_at = now
+
+    def is_due(self, address: Address, now: Instant) -> None:
+        """Its time is up, or longer when packets still come."""
+        sending = self._sending.get(address)
+        if sending is None:
+            return
+        longer = min(sending.used_at + _USED_S, sending.began_at + self._policy.forwarding_limit_s)
+        if sending.is_extended and sending.used_at > sending.began_at and longer > now:
+            self._times.set(("forward", address), longer)
+        else:
+            self.end(address, "its time is up")
+
+    def _remove(self, address: Address) -> bool:
+        if self._active.pop(address, None) is None:
+            return False
+        sending = self._sending.pop(address)
+        of_host = self._of_host[sending.mac]
+        del of_host[address]
+        if not of_host:
+            del self._of_host[sending.mac]
+        self._times.cancel(("forward", address))
+        return True
