@@ -33,8 +33,10 @@ GROUP_LINK = 1
 GROUP_NEIGHBOUR = 3
 GROUP_IPV4_ADDRESS = 5
 GROUP_IPV4_ROUTE = 7
+GROUP_IPV4_RULE = 8
 GROUP_IPV6_ADDRESS = 9
 GROUP_IPV6_ROUTE = 11
+GROUP_IPV6_RULE = 19
 
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
@@ -281,19 +283,38 @@ def host_route_filter(*, ignored_port: int = 0, ignored_protocols: Sequence[int]
     """
     from roamroute.wire import bpf
 
-    def swapped(number: int, size: int) -> int:
-        return int.from_bytes(number.to_bytes(size, sys.byteorder), "big")
-
     drop, accept = (bpf.RET, 0, 0, 0), (bpf.RET, 0, 0, 0xFFFFFFFF)
     is_link = [(bpf.LDH_ABS, 0, 0, 4)]
     for kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK):
-        is_link += [(bpf.JEQ, 0, 1, swapped(kind, 2)), accept]
-    is_ignored = [(bpf.LD_ABS, 0, 0, 12), (bpf.JEQ, 0, 1, swapped(ignored_port, 4)), drop] if ignored_port else []
+        is_link += [(bpf.JEQ, 0, 1, _swapped(kind, 2)), accept]
+    is_ignored = [(bpf.LD_ABS, 0, 0, 12), (bpf.JEQ, 0, 1, _swapped(ignored_port, 4)), drop] if ignored_port else []
     is_ignored.append((bpf.LDB_ABS, 0, 0, 21))
     for protocol in ignored_protocols:
         is_ignored += [(bpf.JEQ, 0, 1, protocol), drop]
     is_host = [(bpf.LDB_ABS, 0, 0, 17), (bpf.JEQ, 1, 0, 128), (bpf.JEQ, 0, 1, 32), accept, drop]
     return bpf.assemble(*is_link, *is_ignored, *is_host)
+
+
+def table_filter(tables: Sequence[int], *, ignored_port: int) -> bytes:
+    """Classic BPF for `Notifications`: everything but routes in other tables and what `ignored_port` asked for.
+
+    A table above 255 does not stand in the fixed part; routes of all such pass.
+    """
+    from roamroute.wire import bpf
+
+    drop, accept = (bpf.RET, 0, 0, 0), (bpf.RET, 0, 0, 0xFFFFFFFF)
+    program = [(bpf.LD_ABS, 0, 0, 12), (bpf.JEQ, 0, 1, _swapped(ignored_port, 4)), drop, (bpf.LDH_ABS, 0, 0, 4)]
+    for kind in (netlink.RTM_NEWROUTE, netlink.RTM_DELROUTE):
+        program.append((bpf.JEQ, 2 if kind == netlink.RTM_NEWROUTE else 1, 0, _swapped(kind, 2)))
+    program += [accept, (bpf.LDB_ABS, 0, 0, 20)]
+    for table in sorted({table if table < 256 else netlink.RT_TABLE_COMPAT for table in tables}):
+        program += [(bpf.JEQ, 0, 1, table), accept]
+    return bpf.assemble(*program, drop)
+
+
+def _swapped(number: int, size: int) -> int:
+    """BPF loads big-endian what the machine has in its own order."""
+    return int.from_bytes(number.to_bytes(size, sys.byteorder), "big")
 
 
 def _open(protocol: int) -> socket.socket:

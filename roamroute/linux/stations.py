@@ -28,7 +28,7 @@ from roamroute.events import Event, StationConnected, StationLeft, StationsResyn
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Log, Notifications, Requests
 from roamroute.values import Instant, Mac, Seconds, Station
-from roamroute.wire import nl80211
+from roamroute.wire import generic, nl80211
 
 REAUTHENTICATION_WAIT_S: Seconds = 0.02
 """hostapd 2.10 adds the station anew within a millisecond of its removal, in the same function (handle_auth)."""
@@ -40,7 +40,6 @@ _LOOK_SLOWEST_S: Seconds = 1.0
 _LOOKS_ONE_BY_ONE = 8
 """When more are due on one interface they are dumped together, so that a flood of authentications costs no more."""
 
-_NETLINK_GENERIC = 16
 _BUFFER_BYTES = 1 << 20
 _READ_LIMIT = 256
 _RETRY_S: Seconds = 5.0
@@ -178,16 +177,16 @@ class Nl80211Source:
 
     def _open(self) -> None:
         """Raises: OSError, RoamrouteError."""
-        self._requests = Requests(_NETLINK_GENERIC)
-        families = self._requests.dump(nl80211.GENL_ID_CTRL, nl80211.families_request())
+        self._requests = Requests(generic.NETLINK_GENERIC)
+        families = self._requests.dump(generic.GENL_ID_CTRL, generic.families_request())
         family = next(
-            (found for each in families if (found := nl80211.decode_family(each)).name == nl80211.FAMILY_NAME), None
+            (found for each in families if (found := generic.decode_family(each)).name == nl80211.FAMILY_NAME), None
         )
         if family is None or nl80211.STATION_GROUP not in family.groups:
             raise KernelRefused("this kernel has no nl80211 (is a Wi-Fi driver loaded?)", errno.ENOENT)
         self._family = family.number
         group = family.groups[nl80211.STATION_GROUP]
-        self._notifications = Notifications((group,), _BUFFER_BYTES, protocol=_NETLINK_GENERIC)
+        self._notifications = Notifications((group,), _BUFFER_BYTES, protocol=generic.NETLINK_GENERIC)
         asyncio.get_running_loop().add_reader(self._notifications.fileno(), self._readable)
         self._resync()
 

@@ -61,6 +61,7 @@ NTF_ROUTER = 0x80
 
 # linux/if.h
 IFF_UP = 0x1
+IFF_LOOPBACK = 0x8
 IFF_LOWER_UP = 0x10000
 
 AF_UNSPEC = 0
@@ -197,7 +198,7 @@ def decode_neighbour(message: Message) -> NeighbourEntry:
         if length < 4 or offset + length > end:
             raise MalformedInput(f"netlink: attribute of {length} bytes in {end - offset}")
         if kind == _NDA_DST and family != AF_BRIDGE:
-            address = _address(data[offset + 4 : offset + length])
+            address = address_of(data[offset + 4 : offset + length])
         elif kind == _NDA_LLADDR:
             if length == 10:
                 mac = Mac(data[offset + 4 : offset + 10].hex(":"))
@@ -220,17 +221,17 @@ def decode_route(message: Message) -> RouteEntry:
     for attribute, offset, length in attributes(data, message.start + 12, message.end):
         match attribute:
             case 1:  # RTA_DST
-                destination = _address(data[offset + 4 : offset + length])
+                destination = address_of(data[offset + 4 : offset + length])
             case 4:  # RTA_OIF
                 index = _u32(data, offset, length)
             case 5:  # RTA_GATEWAY
-                gateway = _address(data[offset + 4 : offset + length])
+                gateway = address_of(data[offset + 4 : offset + length])
             case 6:  # RTA_PRIORITY
                 metric = _u32(data, offset, length)
             case 15:  # RTA_TABLE
                 table = _u32(data, offset, length)
             case 18:  # RTA_VIA: a gateway of the other family, behind two octets that name it
-                gateway = _address(data[offset + 6 : offset + length])
+                gateway = address_of(data[offset + 6 : offset + length])
             case _:
                 pass
     if prefix_length > (128 if family == AF_INET6 else 32):
@@ -274,9 +275,9 @@ def decode_address(message: Message) -> AddressEntry | None:
     for attribute, offset, length in attributes(data, message.start + 8, message.end):
         # On a point-to-point link IFA_ADDRESS is the far end's; IFA_LOCAL, where present, is ours (linux/if_addr.h).
         if attribute == _IFA_ADDRESS:
-            remote = _address(data[offset + 4 : offset + length])
+            remote = address_of(data[offset + 4 : offset + length])
         elif attribute == _IFA_LOCAL:
-            local = _address(data[offset + 4 : offset + length])
+            local = address_of(data[offset + 4 : offset + length])
     ours = local or remote
     return None if ours is None else AddressEntry(index, prefix_length, ours)
 
@@ -389,7 +390,8 @@ def attributes(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, i
         offset += (length + 3) & ~3
 
 
-def _address(payload: bytes) -> Address:
+def address_of(payload: bytes) -> Address:
+    """The address that these 4 or 16 octets are. Raises: MalformedInput."""
     if len(payload) == 16:
         return IPv6Address(payload)
     if len(payload) == 4:

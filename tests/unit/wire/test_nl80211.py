@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from roamroute.errors import MalformedInput
 from roamroute.values import mac
-from roamroute.wire import netlink, nl80211
+from roamroute.wire import generic, netlink, nl80211
 from roamroute.wire.netlink import Message, attribute
 
 PHONE = mac("02:00:00:00:00:01")
@@ -73,11 +73,11 @@ def test_a_family_tells_its_number_and_its_groups() -> None:
         for place, (name, number) in enumerate(((b"config", 5), (b"mlme", 8)), 1)
     )
     body = bytes((1, 2, 0, 0)) + attribute(2, b"nl80211\0") + attribute(1, struct.pack("=H", 30)) + attribute(7, groups)
-    assert nl80211.decode_family(message(body)) == nl80211.Family("nl80211", 30, {"config": 5, "mlme": 8})
+    assert generic.decode_family(message(body)) == generic.Family("nl80211", 30, {"config": 5, "mlme": 8})
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_one_named_error(body: bytes) -> None:
-    for decode in (nl80211.decode_station, nl80211.decode_family):
+    for decode in (nl80211.decode_station, generic.decode_family):
         with contextlib.suppress(MalformedInput):
             decode(message(body))
