@@ -6,221 +6,60 @@ Runs inside the lab's kernel (`run`), as its only user: nothing here is ever tak
     ap1 -- gw -- ap2          else: the gateway in the middle
 
 The client has a static address of the roaming prefix (/128: nothing is on link) and its default route through fe80::1.
+What runs on gateway and access points is not this module's: see mesh.py.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import selectors
-import socket
-import struct
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from namespaces import ControlSocket, Namespace, NotReached, wait_until
+from recorder import Recorder
 
 ROAMING_PREFIX = "fd44:0:0:1::/64"
 CLIENT_ADDRESS = "fd44:0:0:1::c"
 GATEWAY_ADDRESS = "fd44:0:0:a::9"
+GATEWAY_LINK_LOCAL = "fe80::1"
 SHARED_MAC = "02:00:5e:44:00:01"
 PASSPHRASE = "roaming without a bridge"
-PORT = 4000
-Arrival = tuple[float, int, float]
-"""Of a probe: when it arrived, its number, when it was sent."""
-PROBE = struct.Struct("!Id")  # number, time of sending
-
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 HOSTAPD = """\
 interface=wlan0
 driver=nl80211
 ctrl_interface={directory}
-ssid=lab
+ssid={ssid}
 hw_mode=g
 channel={channel}
 wpa=2
-wpa_key_mgmt=WPA-PSK
+wpa_key_mgmt={key_management}
 rsn_pairwise=CCMP
 wpa_passphrase={passphrase}
 ap_isolate=1
-{more}
+"""
+
+# 802.11r over the air; each access point makes the keys of the others' stations from the passphrase
+HOSTAPD_FT = """\
+mobility_domain=4f57
+nas_identifier={name}
+ft_over_ds=0
+ft_psk_generate_local=1
 """
 
 SUPPLICANT = """\
 ctrl_interface={directory}
 ap_scan=1
 network={{
-    ssid="lab"
-    key_mgmt=WPA-PSK
+    ssid="{ssid}"
+    key_mgmt={key_management}
     psk="{passphrase}"
     scan_freq={frequencies}
     disabled=1
 }}
 """
-
-
-class NotReached(Exception):
-    """Something that had to happen did not, within its time."""
-
-
-def wait_until(condition: Callable[[], bool], what: str, limit_s: float, poll_s: float = 0.05) -> None:
-    """Raises: NotReached."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise NotReached(f"{what}: not within {limit_s} s")
-        time.sleep(poll_s)
-
-
-class Namespace:
-    """A network namespace, named as in `ip netns`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        subprocess.run(["ip", "netns", "add", name], check=True)
-        self.run("ip", "link", "set", "lo", "up")
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(["ip", "netns", "exec", self.name, *command], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NotReached(f"{self.name}: {' '.join(command)}: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
-        with open(log, "ab") as output:
-            return subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-
-    def sysctl(self, **settings: int) -> None:
-        for name, value in settings.items():
-            self.run("sysctl", "-q", "-w", f"net.{name.replace('__', '.')}={value}")
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """This thread is in the namespace; sockets opened meanwhile stay there."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        away = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-        try:
-            if _libc.setns(away, _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), f"entering {self.name}")
-            yield
-        finally:
-            _libc.setns(home, _CLONE_NEWNET)
-            os.close(away)
-            os.close(home)
-
-
-class ControlSocket:
-    """The control interface of hostapd or wpa_supplicant: requests, and after ATTACH events."""
-
-    _count = 0
-
-    def __init__(self, path: Path) -> None:
-        ControlSocket._count += 1
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(f"/tmp/control-{ControlSocket._count}")
-        self.socket.settimeout(5)
-        wait_until(path.exists, f"{path} appears", 10)
-        self.socket.connect(str(path))
-
-    def request(self, command: str) -> str:
-        self.socket.send(command.encode())
-        while (answer := self.socket.recv(65536)).startswith(b"<"):
-            pass
-        return answer.decode(errors="replace").strip()
-
-
-@dataclass
-class Saying:
-    """One line that hostapd or wpa_supplicant said, when it reached an attached program."""
-
-    at: float
-    who: str
-    text: str
-
-
-@dataclass
-class Recorder:
-    """Sends and receives the probes and listens to the daemons, in a thread of its own, all by one clock."""
-
-    sayings: list[Saying] = field(default_factory=list)
-    downlink: list[Arrival] = field(default_factory=list)
-    uplink: list[Arrival] = field(default_factory=list)
-    sent: int = 0
-
-    def __post_init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._senders: list[tuple[socket.socket, str]] = []
-
-    def listen(self, who: str, control: ControlSocket) -> None:
-        assert control.request("ATTACH") == "OK"
-        control.socket.setblocking(False)
-        self._selector.register(control.socket, selectors.EVENT_READ, lambda: self._hear(who, control.socket))
-
-    def probe(self, gateway: Namespace, client: Namespace, *, has_uplink: bool) -> None:
-        """Probes at 100 a second from `gateway` to `client` and back."""
-        ends = []
-        for end, address in ((gateway, GATEWAY_ADDRESS), (client, CLIENT_ADDRESS)):
-            with end.entered():
-                ends.append(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
-            ends[-1].bind((address, PORT))
-            ends[-1].setblocking(False)
-        near, far = ends
-        self._selector.register(near, selectors.EVENT_READ, lambda: self._take(near, self.uplink))
-        self._selector.register(far, selectors.EVENT_READ, lambda: self._take(far, self.downlink))
-        self._senders.append((near, CLIENT_ADDRESS))
-        if has_uplink:
-            self._senders.append((far, GATEWAY_ADDRESS))
-
-    def start(self) -> None:
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        while True:
-            now = time.monotonic()
-            if now >= due:
-                self.sent += 1
-                for sender, destination in self._senders:
-                    with suppress(OSError):  # no route at this moment: a lost probe like any other
-                        sender.sendto(PROBE.pack(self.sent, now), (destination, PORT))
-                due = max(due + 0.01, now)
-            for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
-                key.data()
-
-    def _take(self, end: socket.socket, into: list[Arrival]) -> None:
-        now = time.monotonic()
-        try:
-            number, sent_at = PROBE.unpack(end.recv(64))
-        except OSError:
-            return  # an ICMP error that came back
-        into.append((now, number, sent_at))
-
-    def _hear(self, who: str, control: socket.socket) -> None:
-        now = time.monotonic()
-        self.sayings.append(Saying(now, who, control.recv(65536).decode(errors="replace").partition(">")[2].strip()))
-
-    def first(self, who: str, start: str, since: float) -> float | None:
-        """When `who` said something that begins with `start`, first after `since`."""
-        return next(
-            (each.at for each in self.sayings if each.at >= since and each.who == who and each.text.startswith(start)),
-            None,
-        )
-
-    @staticmethod
-    def first_arrival(record: Sequence[Arrival], since: float) -> float | None:
-        found = None
-        for arrived_at, _, _ in reversed(record):
-            if arrived_at < since:
-                break
-            found = arrived_at
-        return found
 
 
 @dataclass
@@ -254,40 +93,49 @@ class AccessPoint:
 
 
 class Bench:
-    """The whole set-up. Radio 0 is the client's, radio N access point N's."""
+    """The whole set-up: its first radio is the client's, the next are the access points'."""
 
     def __init__(
         self,
         logs: Path,
         *,
-        access_points: int = 2,
+        prefix: str = "",
+        first_radio: int = 0,
+        channels: Sequence[int] = (1, 6),
         is_line: bool = False,
         has_bridge: bool = False,
-        same_channel: bool = False,
+        is_routed: bool = True,
+        has_ft: bool = False,
         delay_ms: int = 0,
         client_address: str = CLIENT_ADDRESS,
     ) -> None:
+        """`prefix` of all names tells several set-ups in one kernel apart, `channels` has one for each access point.
+
+        `is_routed`: the access points are routers, each with fe80::1 towards the client; else bare bridges ("br0").
+        """
         self.logs = logs
-        self._channels = [1 if same_channel else 1 + 5 * (number % 3) for number in range(access_points)]
+        self._prefix = prefix
+        self._first_radio = first_radio
+        self._channels = channels
+        self._has_bridge = has_bridge or not is_routed
+        self._is_routed = is_routed
+        self._key_management = "FT-PSK" if has_ft else "WPA-PSK"
         self.recorder = Recorder()
-        self.gateway = Namespace("gw")
-        self.client = Namespace("client")
-        self.mesh_links: dict[str, list[str]] = {"gw": []}
-        for namespace in (self.gateway,):
-            namespace.sysctl(ipv6__conf__all__forwarding=1)
+        self.gateway = Namespace(f"{prefix}gw")
+        self.client = Namespace(f"{prefix}client")
+        self.mesh_links: dict[str, list[str]] = {self.gateway.name: []}
+        self.gateway.sysctl(ipv6__conf__all__forwarding=1)
         self.gateway.run("ip", "addr", "add", f"{GATEWAY_ADDRESS}/128", "dev", "lo")
-        self._radio(0, self.client)
+        self._radio(first_radio, self.client)
         self.client_mac = self._mac(self.client, "wlan0")
-        names = [f"ap{number}" for number in range(1, access_points + 1)]
-        spaces = {name: Namespace(name) for name in names}
-        for before, name in zip(["gw", *names[:-1]] if is_line else ["gw"] * len(names), names, strict=True):
-            self._join(self.gateway if before == "gw" else spaces[before], spaces[name], delay_ms)
-        self.access_points = [
-            self._access_point(spaces[name], number, has_bridge) for number, name in enumerate(names, 1)
-        ]
+        spaces = [Namespace(f"{prefix}ap{number}") for number in range(1, len(channels) + 1)]
+        nearer = [self.gateway, *spaces[:-1]] if is_line else [self.gateway] * len(spaces)
+        for before, space in zip(nearer, spaces, strict=True):
+            self._join(before, space, delay_ms)
+        self.access_points = [self._access_point(space, number) for number, space in enumerate(spaces, 1)]
         self.client.run("ip", "link", "set", "wlan0", "up")
         self.client.run("ip", "addr", "add", f"{client_address}/128", "dev", "wlan0", "nodad")
-        self.client.run("ip", "route", "add", "default", "via", "fe80::1", "dev", "wlan0")
+        self.client.run("ip", "route", "add", "default", "via", GATEWAY_LINK_LOCAL, "dev", "wlan0")
         self.supplicant = self._supplicant()
         self.current = ""
         self.connected_at = 0.0
@@ -359,48 +207,60 @@ class Bench:
                 end.run("tc", "qdisc", "add", "dev", link, "root", "netem", "delay", f"{delay_ms}ms")
             self.mesh_links.setdefault(end.name, []).append(link)
 
-    def _access_point(self, namespace: Namespace, number: int, has_bridge: bool) -> AccessPoint:
-        self._radio(number, namespace)
-        namespace.sysctl(ipv6__conf__all__forwarding=1)
+    def _access_point(self, namespace: Namespace, number: int) -> AccessPoint:
+        self._radio(self._first_radio + number, namespace)
         bssid = self._mac(namespace, "wlan0")
-        link = "br0" if has_bridge else "wlan0"
-        if has_bridge:
-            namespace.run("ip", "link", "add", "br0", "address", SHARED_MAC, "type", "bridge", "mcast_snooping", "0")
+        link = "br0" if self._has_bridge else "wlan0"
+        if self._has_bridge:
+            namespace.run("ip", "link", "add", "br0", "type", "bridge")
         directory = Path(f"/run/hostapd-{namespace.name}")
         configuration = Path(f"/tmp/hostapd-{namespace.name}.conf")
-        configuration.write_text(
-            HOSTAPD.format(
-                directory=directory,
-                channel=self._channels[number - 1],
-                passphrase=PASSPHRASE,
-                more="bridge=br0" if has_bridge else "",
-            )
+        text = HOSTAPD.format(
+            directory=directory,
+            ssid=self._ssid,
+            channel=self._channels[number - 1],
+            key_management=self._key_management,
+            passphrase=PASSPHRASE,
         )
+        if self._key_management == "FT-PSK":
+            text += HOSTAPD_FT.format(name=namespace.name)
+        configuration.write_text(text + "bridge=br0\n" * self._has_bridge)
         namespace.start("hostapd", "-t", str(configuration), log=str(self.logs / f"hostapd-{namespace.name}.log"))
         control = ControlSocket(directory / "wlan0")
         wait_until(lambda: "state=ENABLED" in control.request("STATUS"), f"hostapd of {namespace.name}", 20)
+        if self._is_routed:
+            if self._has_bridge:
+                namespace.run(
+                    "ip", "link", "set", "br0", "address", SHARED_MAC, "type", "bridge", "mcast_snooping", "0"
+                )
+            namespace.sysctl(ipv6__conf__all__forwarding=1)
+            namespace.run("ip", "addr", "add", f"{GATEWAY_LINK_LOCAL}/64", "dev", link, "nodad")
+            namespace.run("ip", "addr", "add", f"fd44:0:0:a::{number}/128", "dev", "lo")
         namespace.run("ip", "link", "set", link, "up")
-        namespace.run("ip", "addr", "add", "fe80::1/64", "dev", link, "nodad")
-        namespace.run("ip", "addr", "add", f"fd44:0:0:a::{number}/128", "dev", "lo")
         self.recorder.listen(namespace.name, ControlSocket(directory / "wlan0"))
         return AccessPoint(namespace, number, link, bssid, control)
+
+    @property
+    def _ssid(self) -> str:
+        return f"{self._prefix}lab"
 
     def _frequencies(self, separator: str) -> str:
         return separator.join(str(2407 + 5 * channel) for channel in sorted(set(self._channels)))
 
     def _supplicant(self) -> ControlSocket:
-        configuration = Path("/tmp/wpa_supplicant.conf")
+        configuration = Path(f"/tmp/{self.client.name}.conf")
+        directory = Path(f"/run/wpa-{self.client.name}")
         configuration.write_text(
-            SUPPLICANT.format(directory="/run/wpa", passphrase=PASSPHRASE, frequencies=self._frequencies(" "))
+            SUPPLICANT.format(
+                directory=directory,
+                ssid=self._ssid,
+                key_management=self._key_management,
+                passphrase=PASSPHRASE,
+                frequencies=self._frequencies(" "),
+            )
         )
-        self.client.start(
-            "wpa_supplicant",
-            "-Dnl80211",
-            "-iwlan0",
-            f"-c{configuration}",
-            "-t",
-            log=str(self.logs / "wpa_supplicant.log"),
-        )
-        control = ControlSocket(Path("/run/wpa/wlan0"))
-        self.recorder.listen("client", ControlSocket(Path("/run/wpa/wlan0")))
+        log = str(self.logs / f"wpa_supplicant-{self.client.name}.log")
+        self.client.start("wpa_supplicant", "-Dnl80211", "-iwlan0", f"-c{configuration}", "-t", log=log)
+        control = ControlSocket(directory / "wlan0")
+        self.recorder.listen("client", ControlSocket(directory / "wlan0"))
         return control

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import AccessPoint, Bench, wait_until
+from bench import AccessPoint, Bench
+from namespaces import wait_until
 
 LOGS = Path("/shared")
 _failed = 0
@@ -86,7 +87,7 @@ def main() -> int:
     parser.add_argument("-n", type=int, default=10, help="how often each is tried (10)")
     count = parser.parse_args().n
     air = Air()
-    bench = Bench(LOGS, same_channel=True)
+    bench = Bench(LOGS, channels=(1, 1))
     recorder = bench.recorder
     recorder.start()
     ap1, ap2 = bench.access_points

@@ -10,12 +10,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import random
-import shlex
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,133 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import GATEWAY_ADDRESS, ROAMING_PREFIX, AccessPoint, Arrival, Bench, Namespace, NotReached, wait_until
+from bench import CLIENT_ADDRESS, GATEWAY_ADDRESS, Bench
+from mesh import RoutedMesh, RoutedOptions
+from namespaces import Namespace, NotReached, wait_until
+from recorder import Arrival
 
 LOGS = Path("/shared")
-DEBIAN13 = Path("/tmp/debian13")
-
-
-class Mesh:
-    """babeld on the gateway and the access points, roamroute on the latter."""
-
-    def __init__(self, bench: Bench, options: argparse.Namespace) -> None:
-        self._bench = bench
-        self._options = options
-        self._babeld = babeld_command(options.babeld)
-        self.version = subprocess.run([*self._babeld, "-V"], capture_output=True, text=True, check=False).stderr.strip()
-        for ap in bench.access_points:
-            self._configuration(ap).write_text(self._tables(ap))
-        key = Path("/tmp/peers.key")
-        key.touch(mode=0o600)
-        key.write_text(os.urandom(32).hex())
-        self._start_babeld(bench.gateway, None)
-        for ap in bench.access_points:
-            self._start_babeld(ap.namespace, ap)
-        for ap in bench.access_points:
-            ap.namespace.start(
-                sys.executable, "-m", "roamroute", "run", "-c", str(self._configuration(ap)), log=str(self._log(ap))
-            )
-        for ap in bench.access_points:
-            wait_until(partial(self._is_in_sync, ap), f"roamroute of {ap.name} is in sync", 30)
-        for router in (bench.gateway, *(ap.namespace for ap in bench.access_points)):
-            wait_until(partial(self._knows_all, router), f"babeld of {router.name} has converged", 60, 0.5)
-
-    def _is_in_sync(self, ap: AccessPoint) -> bool:
-        return "in sync" in self._log(ap).read_text()
-
-    def _knows_all(self, router: Namespace) -> bool:
-        routes = router.run("ip", "-6", "route", "show", "proto", "42") + router.run("ip", "-6", "addr")
-        return all(
-            address in routes for address in (GATEWAY_ADDRESS, *(a.mesh_address for a in self._bench.access_points))
-        )
-
-    def _start_babeld(self, router: Namespace, ap: AccessPoint | None) -> None:
-        """As an operator would: his own file, and in front of it the fragment that `roamroute config` prints."""
-        own = Path(f"/tmp/babeld-{router.name}.conf")
-        lines = [
-            "default type wired",
-            "redistribute local ip fd44:0:0:a::/64 allow",
-            "redistribute local deny",
-            "redistribute deny",
-            f"local-path /run/babeld-{router.name}.sock",
-        ]
-        if self._options.hello is not None:
-            lines.insert(0, f"default hello-interval {self._options.hello}")
-        own.write_text("\n".join(lines) + "\n")
-        arguments = ["-I", f"/run/babeld-{router.name}.pid", "-S", f"/run/babeld-{router.name}.state"]
-        if ap is not None:
-            fragment = Path(f"/tmp/babeld-{router.name}.roamroute.conf")
-            fragment.write_text(
-                router.run(sys.executable, "-m", "roamroute", "config", "babeld", "-c", str(self._configuration(ap)))
-            )
-            (LOGS / fragment.name).write_text(fragment.read_text())
-            if "babeld -A 65534" in fragment.read_text():
-                arguments += ["-A", "65534"]
-            arguments += ["-c", str(fragment)]
-        router.start(
-            *self._babeld,
-            *arguments,
-            "-c",
-            str(own),
-            *self._bench.mesh_links[router.name],
-            log=str(LOGS / f"babeld-{router.name}.log"),
-        )
-
-    def describe(self, file: Path) -> None:
-        """Write down what every router believes, for somebody who looks for a fault."""
-        with file.open("w") as text:
-            for router in (self._bench.gateway, *(ap.namespace for ap in self._bench.access_points)):
-                text.write(f"== {router.name}\n{router.run('ip', '-6', 'route')}{router.run('ip', '-6', 'neigh')}")
-                with socket.socket(socket.AF_UNIX) as babeld:
-                    babeld.settimeout(2)
-                    babeld.connect(f"/run/babeld-{router.name}.sock")
-                    babeld.sendall(b"dump\nquit\n")
-                    while answer := babeld.recv(65536):
-                        text.write(answer.decode())
-
-    @staticmethod
-    def _configuration(ap: AccessPoint) -> Path:
-        return Path(f"/tmp/roamroute-{ap.name}.toml")
-
-    @staticmethod
-    def _log(ap: AccessPoint) -> Path:
-        return LOGS / f"roamroute-{ap.name}.log"
-
-    def _tables(self, ap: AccessPoint) -> str:
-        options = self._options
-        peers = json.dumps([each.mesh_address for each in self._bench.access_points if each is not ap])
-        text = f"""\
-[roaming]
-interfaces = ["{ap.link}"]
-prefixes = ["{ROAMING_PREFIX}"]
-exporter = "babeld"
-[exporters.babeld]
-socket = "/run/babeld-{ap.name}.sock"
-command = "{shlex.join(self._babeld)}"
-[stations]
-source = "{options.source}"
-hostapd_dir = "{ap.hostapd_directory}"
-[control]
-socket = "/run/roamroute-{ap.name}.sock"
-[log]
-level = "{options.log}"
-"""
-        if options.plain:
-            return text + "[packets]\nenabled = false\n"
-        return text + f'[peers]\naddress = "{ap.mesh_address}"\naddresses = {peers}\nkey_file = "/tmp/peers.key"\n'
-
-
-def babeld_command(version: str) -> list[str]:
-    """Debian 12's own, or Debian 13's as tools/debian13-root unpacked it on the machine that runs this."""
-    if version == "1.12.1":
-        return ["/usr/sbin/babeld"]
-    DEBIAN13.mkdir()
-    subprocess.run(["mount", "-t", "hostfs", "none", str(DEBIAN13), "-o", os.environ["LAB_DEBIAN13"]], check=True)
-    loader = next((DEBIAN13 / "usr").glob("lib*/ld-linux*.so.*"), None) or next(
-        (DEBIAN13 / "usr/lib").rglob("ld-linux*")
-    )
-    libraries = next((DEBIAN13 / "usr/lib").glob("*-linux-gnu"))
-    return [str(loader), "--library-path", str(libraries), str(DEBIAN13 / "usr/sbin/babeld")]
 
 
 def answers_ping(namespace: Namespace, address: str) -> bool:
@@ -175,6 +50,8 @@ def main() -> int:
     parser.add_argument("-n", type=int, default=20, help="roams (20)")
     parser.add_argument("--source", choices=("hostapd", "nl80211", "none"), default="hostapd")
     parser.add_argument("--babeld", choices=("1.12.1", "1.13.1"), default="1.13.1")
+    parser.add_argument("--handover", choices=("off", "claim", "full"), default="full")
+    parser.add_argument("--gateway-peer", action="store_true", help="roamroute on the gateway too: it forwards")
     parser.add_argument("--hello", type=float, help="babeld's hello interval in seconds (babeld's default: 4)")
     parser.add_argument(
         "--plain", action="store_true", help="neighbour cache and associations only: no peers, no packets"
@@ -199,9 +76,21 @@ def main() -> int:
     bench = Bench(LOGS, is_line=options.line, has_bridge=options.bridge, delay_ms=options.delay)
     if options.keep_cache:
         bench.client.sysctl(ipv6__conf__wlan0__ndisc_evict_nocarrier=0)
-    mesh = Mesh(bench, options)
+    mesh = RoutedMesh(
+        bench,
+        RoutedOptions(
+            options.babeld,
+            options.hello,
+            options.source,
+            "off" if options.plain else options.handover,
+            options.gateway_peer,
+            not options.plain,
+            options.log,
+        ),
+    )
     recorder = bench.recorder
-    recorder.probe(bench.gateway, bench.client, has_uplink=not options.silent)
+    ends = (bench.gateway, GATEWAY_ADDRESS), (bench.client, CLIENT_ADDRESS)
+    recorder.probe(*ends, has_uplink=not options.silent)
     recorder.start()
     bench.scan()
     bench.connect("ap1")
