@@ -4,7 +4,7 @@ Only primitive moves stand here, each keeping the books consistent and saying it
 business of engine.py (neighbours and stations) and claims.py (peers). Pure.
 
 Invariants: `entries` is the union of all `host.entries`; `wanted` holds the route of every wanted entry, except while
-drained; every bound of the policy holds after every move.
+drained, and those that linger; every bound of the policy holds after every move.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import random
 from collections import Counter, deque
 
 from roamroute.admission import Admission
-from roamroute.effects import Announce, Effect, Forget, Note, Probe, Unwatch, Watch, Withdraw
+from roamroute.effects import Announce, Effect, EndForward, Forget, Forward, Note, Probe, Unwatch, Watch, Withdraw
 from roamroute.forwards import Forwards
 from roamroute.hosts import Entry, Forgotten, Host
+from roamroute.lingering import Lingering
 from roamroute.oscillations import Oscillations
 from roamroute.policy import Policy
 from roamroute.questions import Questions
@@ -34,7 +35,7 @@ _ROUTINE_STEP_S: Seconds = 0.25  # a third of the processor time of 1,000 hosts 
 HOST_TIMES = (
     *("answers", "binding", "claim", "missed", "ghost", "expel", "denial", "hold", "watch", "reauthentication"),
 )
-"""The kinds of due times that belong to a host; those of an address are "probe", "silent" and "forward"."""
+"""The kinds of due times that belong to a host; those of an address are "probe", "silent", "forward", "linger"."""
 
 
 class Book:
@@ -57,7 +58,8 @@ class Book:
         self._hinted: Counter[PeerId] = Counter()  # how many hosts each peer vouches for: `Host.hinted_by`
         self.times: Timetable[tuple[str, Address | Mac]] = Timetable()
         self._effects: list[Effect] = []
-        self.forwards = Forwards(policy, self.times, self.ask)
+        self.forwards = Forwards(policy, self.times, self._forward)
+        self.lingering = Lingering()
         self.oscillations = Oscillations(policy)
         self._random = random.Random(seed)
         self._routine: deque[Address] = deque()
@@ -72,6 +74,13 @@ class Book:
     def ask(self, effect: Effect) -> None:
         """Add an effect to this call's result."""
         self._effects.append(effect)
+
+    def _forward(self, effect: Forward | EndForward | Note) -> None:
+        self.ask(effect)
+        if isinstance(effect, EndForward) and effect.address in self.lingering:
+            host = self.hosts.get(self.lingering.owner(effect.address) or Mac(""))
+            if host is None or self.is_elsewhere(host):  # else it is here, or will be: a withdrawal would be a flap
+                self.end_lingering(effect.address, effect.because)
 
     def finish(self) -> list[Effect]:
         """Spend the probe budgets and hand out the effects of this call."""
@@ -166,6 +175,8 @@ class Book:
 
     def _erase(self, host: Host) -> None:
         self.set_hinter(host, None)
+        for address in self.lingering.of_host(host.mac):
+            self.end_lingering(address, "the host is forgotten")
         for address in list(host.binding):
             self.unbind(host, address)
         self.unwatch(host, "forgotten")
@@ -241,8 +252,12 @@ class Book:
     def unbind_from_others(self, address: Address, mac: Mac) -> None:
         """The peers confirmed `address` for `mac`: a host that had it earlier, and has it not here, loses it."""
         former = self.hosts.get(self._bound.get(address, mac))
-        if former is not None and former.mac != mac and address not in former.entries:
+        if former is not None and former.mac != mac and address not in former.entries and former.hinted_by is None:
             self.unbind(former, address)
+
+    def is_free(self, address: Address) -> bool:
+        """True when no host is known to have the address, here or elsewhere."""
+        return address not in self._bound and address not in self.entries
 
     def watch(self, host: Host, link: str, because: str) -> None:
         """Look for the host's addresses in its packets."""
@@ -289,6 +304,9 @@ class Book:
         """Want the entry's host route."""
         entry.is_wanted = True
         route = entry.route
+        if entry.address in self.lingering:
+            self.lingering.end(entry.address)
+            self.times.cancel(("linger", entry.address))
         if not self.is_drained and self.wanted.get(entry.address) != route:
             self.wanted[entry.address] = route
             self.ask(Announce(route, because))
@@ -304,9 +322,21 @@ class Book:
             del self.wanted[route.address]
             self.ask(Withdraw(route, because))
 
-    def drop(self, entry: Entry, because: str) -> None:
-        """The address is not here any more. Its binding stays."""
-        self.unwant(entry.route, because)
+    def end_lingering(self, address: Address, because: str) -> None:
+        """Withdraw the route of a host that is elsewhere."""
+        route = self.lingering.end(address)
+        if route is not None:
+            self.times.cancel(("linger", address))
+            self.unwant(route, because)
+
+    def drop(self, entry: Entry, because: str, is_lingering: bool = False) -> None:
+        """The address is not here any more. Its binding stays, and for a while its route, if that is lingering."""
+        if is_lingering:
+            until = self.now + self.policy.handover_linger_s
+            self.lingering.add(entry.route, entry.mac, until)
+            self.times.set(("linger", entry.address), until)
+        elif entry.is_wanted:
+            self.unwant(entry.route, because)
         self.entries.pop(entry.address, None)
         host = self.hosts.get(entry.mac)
         if host is not None:
@@ -321,9 +351,9 @@ class Book:
         self.times.cancel(("silent", entry.address))
         self._urgent_members.discard(entry.address)
 
-    def forget(self, entry: Entry, because: str) -> None:
+    def forget(self, entry: Entry, because: str, is_lingering: bool = False) -> None:
         """Drop the entry, and let the kernel forget its neighbour."""
-        self.drop(entry, because)
+        self.drop(entry, because, is_lingering)
         self.ask(Forget(entry.link, entry.address, because))
         self._forgotten.pop(entry.address, None)
         self._forgotten[entry.address] = Forgotten(entry.link, entry.mac, self.now)

@@ -83,14 +83,25 @@ class Claims:
         claim = host.claim
         return claim is not None and host.holder == self._book.me and entry.address in claim.addresses
 
-    def claim(self, host: Host, basis: Basis, because: str, addresses: tuple[Address, ...] = ()) -> None:
-        """Claim the host from all peers, with the addresses that have not been confirmed by them yet."""
+    def claim(
+        self,
+        host: Host,
+        basis: Basis,
+        because: str,
+        addresses: tuple[Address, ...] = (),
+        former: PeerId | None = None,
+    ) -> None:
+        """Claim the host from all peers, with the addresses that have not been confirmed by them yet.
+
+        `former` has the host until now, when that is not the holder that we know.
+        """
         book = self._book
         if book.me is None:
             return
         unconfirmed = (entry.address for entry in host.entries.values() if not entry.is_wanted)
         named = tuple(dict.fromkeys((*addresses, *unconfirmed)))[:CLAIM_ADDRESSES]
-        first = host.holder if self._handover.is_sharing_hints and book.is_elsewhere(host) else None
+        if former is None and book.is_elsewhere(host):
+            former = host.holder
         self._follow(host, min(host.sequence + 1, SEQUENCE_MAX), book.me)
         book.set_hinter(host, None)
         book.forwards.end_all(host.mac, because)
@@ -109,7 +120,7 @@ class Claims:
         book.times.cancel(("expel", host.mac))
         book.times.cancel(("missed", host.mac))
         book.times.cancel(("claim", host.mac))
-        book.ask(SendClaim(host.claim, because, first))
+        book.ask(SendClaim(host.claim, because, None if former == book.me else former))
         if host.awaited:
             self._wait(host)
         else:
@@ -276,9 +287,8 @@ class Claims:
             refusals = host.refusals + 1
             host.sequence = max(host.sequence, answer.sequence)
             addresses = tuple(address for address in host.claim.addresses if address in host.entries)
-            self.claim(
-                host, host.claim.basis, f"claim refused, {answer.holder} has number {answer.sequence}", addresses
-            )
+            because = f"claim refused, {holder} has number {answer.sequence}"
+            self.claim(host, host.claim.basis, because, addresses, former=holder)
             host.refusals = refusals
 
     def _is_older(self, host: Host, answer: Answer) -> bool:
@@ -341,11 +351,18 @@ class Claims:
             host.surrendered = ()
         if claim is not None:
             self.send_on(host, claim)
+        may_linger = book.policy.handover_linger_s > 0.0 and not book.is_drained
         for entry in list(host.entries.values()):
-            book.forget(entry, because)
+            is_lingering = may_linger and entry.is_wanted and entry.address in book.forwards
+            book.forget(entry, because, is_lingering)
+        for address in book.lingering.of_host(host.mac):
+            if address not in book.forwards:
+                book.end_lingering(address, because)
         self.end_claim(host, because)
         self._follow(host, sequence, holder)
-        if host.hinted_by != holder:
+        if claim is not None:
+            self.bind_named(host, claim)
+        elif host.hinted_by != holder:
             book.set_hinter(host, None)
         host.held_since = None if claim is None or claim.age_s is None else book.now - claim.age_s
         book.questions.end_all(host.mac)
@@ -366,6 +383,18 @@ class Claims:
             known = dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
             known = {address: None for address in known if address not in own}
             forwards.begin(filter(partial(self._may_forward, host, claim), known), claim, book.now, is_extended=False)
+
+    def bind_named(self, host: Host, claim: Claim) -> None:
+        """Remember what the new holder names, like a hint; but what others vouch for is not taken from them by it."""
+        book = self._book
+        if not claim.addresses or not self._handover.is_sharing_hints:
+            if host.hinted_by != claim.peer:
+                book.set_hinter(host, None)
+            return
+        book.set_hinter(host, claim.peer)
+        for address in claim.addresses[: book.policy.addresses_per_host]:
+            if address not in host.binding and book.is_free(address) and book.admission.admits_address(address):
+                book.bind(host, address)
 
     def _may_forward(self, host: Host, claim: Claim, address: Address) -> bool:
         entry = self._book.entries.get(address)

@@ -12,6 +12,8 @@ The rules first. An *entry* is an address of a host on one of our links.
   loss. A `NeighboursResynced` never claims.
 - A peer's claim that rests on neighbour discovery, for a host that is associated here, or for an address that another
   host holds here, is put on *trial*: we probe, and answer by what we hear.
+- A host that a peer took, and that takes what is sent on to it: the route *lingers* (make before break) for
+  `handover_linger_s`, while what comes by it is forwarded.
 - `wanted` is the fold of all `Announce` and `Withdraw` effects; a drain holds everything back.
 
 What it must not know: clocks, sockets, the routing daemon. Nothing here blocks, logs or raises for what others send.
@@ -102,6 +104,14 @@ class Engine:
         return self._book.forwards.active
 
     @property
+    def lingering(self) -> Mapping[Address, Instant]:
+        """Addresses that are wanted although their hosts are elsewhere, with the time of withdrawal; a live view.
+
+        What arrives for them is sent on; none of them is an entry of a host, unless it is just coming back.
+        """
+        return self._book.lingering.until
+
+    @property
     def oscillating(self) -> Mapping[Mac, Instant]:
         """Hosts that moved to and fro too fast, with the time until which they stay where they are; a live view."""
         return self._book.oscillations.held
@@ -182,6 +192,8 @@ class Engine:
                 entry = book.entries.get(key)
                 if kind == "forward":
                     book.forwards.is_due(key, now)
+                elif kind == "linger":
+                    book.end_lingering(key, "the routers know the new way by now")
                 elif entry is not None:
                     self._entry_is_due(kind, entry)
             elif kind == "trial":
@@ -411,6 +423,9 @@ class Engine:
         for entry in list(self._book.entries.values()):
             if not self._admission.admits(entry.link, entry.address, entry.mac):
                 self._book.drop(entry, "the address or MAC belongs to a router")
+        for route in self._book.lingering.routes():
+            if not self._admission.admits_address(route.address):
+                self._book.end_lingering(route.address, "the address belongs to a router")
 
     # -- the routing, the operator ----------------------------------------------------------------------------------
 
@@ -432,6 +447,8 @@ class Engine:
 
     def _drained(self) -> None:
         self._book.is_drained = True
+        for route in self._book.lingering.routes():
+            self._book.end_lingering(route.address, "drained by the operator")
         for route in list(self._book.wanted.values()):
             self._book.unwant(route, "drained by the operator")
 

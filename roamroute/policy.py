@@ -82,6 +82,11 @@ class Policy:
     forwarding_limit_s: Seconds = 300.0
     """Longer, while packets still arrive; not longer than this."""
 
+    handover_linger_s: Seconds = 8.0
+    """Make before break: where what still arrives is sent on, the route of the former access point is withdrawn only so
+    much later, when every router knows the new one. Else the withdrawal outruns the new route, and the routers between
+    have none (BIRD's Babel, OSPF: 1 to 3 s). OSPF: MinLSInterval 5 s (RFC 2328), a tick of 1 s, flooding."""
+
     forwards_total: int = 8192
     """Addresses that are sent on at the same time; above it the oldest goes."""
 

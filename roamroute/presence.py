@@ -122,6 +122,9 @@ class Presence:
         book = self._book
         if link in book.admission.links:
             self._lost_links.add(link)
+        for route in book.lingering.routes():
+            if route.link == link:
+                book.end_lingering(route.address, f"interface {link} is gone")
         for entry in [entry for entry in book.entries.values() if entry.link == link]:
             book.drop(entry, f"interface {link} is gone")
 

@@ -8,6 +8,8 @@ claimant drives: it repeats its claim until it is answered, so an answer is neve
 
 from __future__ import annotations
 
+from itertools import islice
+
 from roamroute.book import Book
 from roamroute.claims import CLAIM_ADDRESSES, SEQUENCE_MAX, Claims
 from roamroute.effects import SendAnswer
@@ -45,7 +47,9 @@ class Trials:
             return
         if claim.order == host.order:
             if host.holder == claim.peer:
-                self._claims.send_on(host, claim)  # a hint or an answer may have told of it before the claim came
+                # A hint or an answer may have told of it before the claim came.
+                self._claims.send_on(host, claim)
+                self._claims.bind_named(host, claim)
             denied = tuple(entry.address for entry in self._doubtful(claim))
             self._answer(claim, Verdict.ACCEPTED, host, "known", denied)
             return
@@ -75,7 +79,7 @@ class Trials:
     def _defend(self, host: Host, claim: Claim, because: str) -> None:
         host.sequence = claim.sequence
         wanted = tuple(entry.address for entry in host.entries.values() if entry.is_wanted)
-        self._claims.claim(host, Basis.ASSOCIATION, because, wanted)
+        self._claims.claim(host, Basis.ASSOCIATION, because, wanted, former=claim.peer)
         self._answer(claim, Verdict.REFUSED, host, "connected here")
 
     def _judge(self, host: Host, claim: Claim) -> None:
@@ -174,7 +178,8 @@ class Trials:
         self, claim: Claim, verdict: Verdict, host: Host, because: str, denied: tuple[Address, ...] = ()
     ) -> None:
         is_handed_over = host.holder == claim.peer and verdict in (Verdict.ACCEPTED, Verdict.PENDING)
-        addresses = host.surrendered[:CLAIM_ADDRESSES] if is_handed_over else ()
+        surrendered = (address for address in host.surrendered if address not in claim.addresses)
+        addresses = tuple(islice(surrendered, CLAIM_ADDRESSES)) if is_handed_over else ()
         age_s = None if host.held_since is None else self._book.now - host.held_since
         answer = Answer(claim.mac, claim.sequence, verdict, host.sequence, host.holder, addresses, denied, age_s)
         self._book.ask(SendAnswer(claim.peer, answer, because))

@@ -218,7 +218,8 @@ class HandoverReport:
     """The former holder tells the claimant how the handover of `mac` went, after the claim `sequence` had come.
 
     Seconds after the claim's arrival; None: has not happened (yet). `withdrawn_s`: our host routes are out of the FIB;
-    `forwarded_s`: the first packet was sent on to the claimant; `converged_s`: our routing daemon knows the new way.
+    `forwarded_s`: the first packet was sent on to the claimant; `converged_s`: our routing daemon knows the new way;
+    `diverted_s`: what still arrives is sent on to the claimant from now on.
     """
 
     mac: Mac
@@ -226,3 +227,4 @@ class HandoverReport:
     withdrawn_s: Seconds | None = None
     forwarded_s: Seconds | None = None
     converged_s: Seconds | None = None
+    diverted_s: Seconds | None = None

@@ -18,6 +18,7 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     if entries != book.entries:
         yield "the books' entries are not the union of the hosts' entries"
     expected = {} if book.is_drained else {entry.address: entry.route for entry in entries.values() if entry.is_wanted}
+    expected |= {route.address: route for route in book.lingering.routes()}
     if dict(engine.wanted) != expected:
         yield f"wanted is {dict(engine.wanted)}, the wanted entries say {expected}"
     for entry in entries.values():
@@ -58,7 +59,8 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     yield from _too_many("routine probes", len(book._routine), 64 + 2 * policy.addresses_total)
     yield from _too_many("forgotten neighbours", len(book._forgotten), 4096)
     yield from _too_many("trials", len(trials._trials), 4096)
-    times = 10 * len(book.hosts) + 2 * len(entries) + len(trials._trials) + len(engine.forwards)
+    times = 10 * len(book.hosts) + 2 * len(entries) + len(trials._trials)
+    times += len(engine.forwards) + len(engine.lingering)
     yield from _too_many("due times", len(book.times), times)
     yield from _too_many("the timetable's heap", len(book.times._heap), 64 + 4 * times + 1)
     tested = {(address, mac) for address, macs in trials._tested_for.items() for mac in macs}
