@@ -131,7 +131,8 @@ class PeerChannel:
 
     def share_hint(self, effect: ShareHint) -> None:
         """Let every peer that understands hints know this binding, in time, and again when it restarts."""
-        self._perform(self._exchange.share_hint(effect.hint, self._start()))
+        self._exchange.share_hint(effect.hint, self._start())
+        self._rearm()
 
     def unshare_hint(self, effect: UnshareHint) -> None:
         """Tell nobody of this host any more; what was told stands until somebody claims the host."""

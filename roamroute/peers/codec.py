@@ -55,7 +55,7 @@ _SEALED = struct.Struct(f"!2sBB{SESSION_ID_BYTES}sQ")  # the same, session, coun
 _HEAD = struct.Struct("!BH")  # of a message and of a field: type, length of what follows
 
 SEALED_HEADER_BYTES = _SEALED.size
-_PER_SECOND = 1_000_000  # reports count microseconds
+_MILLISECONDS, _MICROSECONDS = 1_000, 1_000_000
 
 _PING, _PONG, _CLAIM, _ANSWER, _HINT, _HINTS_SENT, _HINTS_TAKEN, _REPORT = range(1, 9)
 
@@ -63,8 +63,8 @@ _MAC, _SEQUENCE, _BASIS, _ADDRESSES_6, _ADDRESSES_4 = 1, 2, 3, 4, 5
 _CLAIMED, _VERDICT, _HOLDER, _DENIED_6, _DENIED_4 = 6, 7, 8, 9, 10
 _TOKEN, _CHALLENGE, _ECHO, _BOOT = 11, 12, 13, 14
 _CAPABILITIES, _SEGMENT_6, _SEGMENT_4 = 15, 16, 17
-_WITHDRAWN, _FORWARDED, _CONVERGED = 18, 19, 20
-LAST_FIELD = _CONVERGED
+_WITHDRAWN, _FORWARDED, _CONVERGED, _AGE = 18, 19, 20, 21
+LAST_FIELD = _AGE
 
 
 @attrs.frozen
@@ -207,7 +207,7 @@ def encode_message(message: Message) -> bytes:
     """One message; several may follow each other in a datagram.
 
     The `peer` of a claim or hint is not written: the receiver knows who sent it. The addresses of each list are written
-    IPv6 first. A report's times are written in microseconds, 71 minutes at most.
+    IPv6 first. An age is written in milliseconds, the times of a report in microseconds; what is beyond 32 bits is cut.
 
     Raises: ValueError for more than `ADDRESSES_MAXIMUM` addresses (see `within_limits`) or a number out of its range.
     """
@@ -226,7 +226,8 @@ def encode_message(message: Message) -> bytes:
                 + _field(_BASIS, _number(message.basis.value, 1))
                 + _addresses(_ADDRESSES_6, _ADDRESSES_4, message.addresses)
                 + _segment(_SEGMENT_6, message.segments.ipv6)
-                + _segment(_SEGMENT_4, message.segments.ipv4),
+                + _segment(_SEGMENT_4, message.segments.ipv4)
+                + _duration(_AGE, message.age_s, _MILLISECONDS),
             )
         case Answer():
             count = len(message.addresses) + len(message.denied)
@@ -241,7 +242,8 @@ def encode_message(message: Message) -> bytes:
                 + _field(_SEQUENCE, _number(message.sequence, 4))
                 + holder
                 + _addresses(_ADDRESSES_6, _ADDRESSES_4, message.addresses)
-                + _addresses(_DENIED_6, _DENIED_4, message.denied),
+                + _addresses(_DENIED_6, _DENIED_4, message.denied)
+                + _duration(_AGE, message.age_s, _MILLISECONDS),
             )
         case Hint():
             if len(message.addresses) > ADDRESSES_MAXIMUM:
@@ -261,9 +263,9 @@ def encode_message(message: Message) -> bytes:
                 _REPORT,
                 _field(_MAC, _mac_bytes(message.mac))
                 + _field(_SEQUENCE, _number(message.sequence, 4))
-                + _duration(_WITHDRAWN, message.withdrawn_s)
-                + _duration(_FORWARDED, message.forwarded_s)
-                + _duration(_CONVERGED, message.converged_s),
+                + _duration(_WITHDRAWN, message.withdrawn_s, _MICROSECONDS)
+                + _duration(_FORWARDED, message.forwarded_s, _MICROSECONDS)
+                + _duration(_CONVERGED, message.converged_s, _MICROSECONDS),
             )
 
 
@@ -308,6 +310,7 @@ def _decode_claim(fields: dict[int, bytes], sender: PeerId) -> Claim:
         basis=basis,
         addresses=addresses,
         segments=Segments(_decode_segment(fields, _SEGMENT_6), _decode_segment(fields, _SEGMENT_4)),
+        age_s=_decode_duration(fields, _AGE, _MILLISECONDS),
     )
 
 
@@ -327,6 +330,7 @@ def _decode_answer(fields: dict[int, bytes], sender: PeerId) -> Answer:
         holder=_holder(fields),
         addresses=addresses,
         denied=denied,
+        age_s=_decode_duration(fields, _AGE, _MILLISECONDS),
     )
 
 
@@ -340,9 +344,9 @@ def _decode_report(fields: dict[int, bytes], sender: PeerId) -> HandoverReport:
     return HandoverReport(
         mac=_station(fields),
         sequence=_sequence(fields, _SEQUENCE, least=1),
-        withdrawn_s=_decode_duration(fields, _WITHDRAWN),
-        forwarded_s=_decode_duration(fields, _FORWARDED),
-        converged_s=_decode_duration(fields, _CONVERGED),
+        withdrawn_s=_decode_duration(fields, _WITHDRAWN, _MICROSECONDS),
+        forwarded_s=_decode_duration(fields, _FORWARDED, _MICROSECONDS),
+        converged_s=_decode_duration(fields, _CONVERGED, _MICROSECONDS),
     )
 
 
@@ -358,8 +362,8 @@ _DECODERS: dict[int, Callable[[dict[int, bytes], PeerId], Message]] = {
 }
 
 
-def _decode_duration(fields: dict[int, bytes], kind: int) -> Seconds | None:
-    return _integer(fields, kind, 4) / _PER_SECOND if kind in fields else None
+def _decode_duration(fields: dict[int, bytes], kind: int, per_second: int) -> Seconds | None:
+    return _integer(fields, kind, 4) / per_second if kind in fields else None
 
 
 def _decode_segment(fields: dict[int, bytes], kind: int) -> IPv6Address | None:
@@ -456,10 +460,10 @@ def _segment(kind: int, segment: IPv6Address | None) -> bytes:
     return b"" if segment is None else _field(kind, segment.packed)
 
 
-def _duration(kind: int, duration: Seconds | None) -> bytes:
+def _duration(kind: int, duration: Seconds | None, per_second: int) -> bytes:
     if duration is None:
         return b""
-    return _field(kind, _number(min(max(round(duration * _PER_SECOND), 0), 2**32 - 1), 4))
+    return _field(kind, _number(min(max(round(duration * per_second), 0), 2**32 - 1), 4))
 
 
 def _number(value: int, length: int) -> bytes:

@@ -50,6 +50,12 @@ class _Errand:
     serial: int = 0
     """Which heap entry is this errand's; the others for its MAC are stale."""
 
+    def claim_at(self, now: Instant) -> Claim:
+        """The claim, aged by the time that it has been under way."""
+        if self.claim.age_s is None:
+            return self.claim
+        return attrs.evolve(self.claim, age_s=self.claim.age_s + (now - self.started))
+
     @property
     def wakeup(self) -> Instant:
         due = self.started + GIVE_UP_S
@@ -130,13 +136,14 @@ class Courier:
         if errand is not None:
             self._end(errand)
 
-    def answered(self, peer: PeerId, answer: Answer, now: Instant) -> None:
-        """Note an answer. One to another claim than the outstanding one changes nothing."""
+    def answered(self, peer: PeerId, answer: Answer, now: Instant) -> Claim | None:
+        """Note an answer; say which claim it ended for this peer. One to another claim than the outstanding one
+        changes nothing."""
         errand = self._errands.get(answer.mac)
         if errand is None or answer.claimed != errand.claim.sequence:
-            return
+            return None
         if peer not in errand.waiting and peer not in errand.patient:
-            return
+            return None
         if answer.verdict is Verdict.PENDING:
             if peer in errand.waiting:
                 errand.waiting.discard(peer)
@@ -144,15 +151,16 @@ class Courier:
                     errand.patient_due = now + PATIENT_S
                 errand.patient.add(peer)
                 self._schedule(errand)
-            return
+            return None
         self._settle(errand, peer)
+        return errand.claim
 
-    def outstanding(self, peer: PeerId) -> tuple[Claim, ...]:
+    def outstanding(self, peer: PeerId, now: Instant) -> tuple[Claim, ...]:
         """Claims that this peer has not answered, newest first: to be sent at once when a session comes to stand.
 
         Not more than a tick sends; the others follow when their repetition is due.
         """
-        waiting = (errand.claim for errand in reversed(self._errands.values()) if peer in errand.waiting)
+        waiting = (errand.claim_at(now) for errand in reversed(self._errands.values()) if peer in errand.waiting)
         return tuple(itertools.islice(waiting, SENDS_PER_TICK))
 
     def set_peers(self, peers: Iterable[PeerId], now: Instant) -> Round:
@@ -164,10 +172,11 @@ class Courier:
         sends: list[tuple[PeerId, Claim]] = []
         for errand in self._errands.values():
             if new and self._waits + len(new) <= WAITS_MAXIMUM:
+                claim = errand.claim_at(now)
                 errand.waiting |= new
                 self._waits += len(new)
                 self._schedule(errand)
-                sends += ((peer, errand.claim) for peer in new)
+                sends += ((peer, claim) for peer in new)
         for errand in tuple(self._errands.values()):
             for peer in sorted(gone & (errand.waiting | errand.patient), key=_order):
                 unanswered.append(ClaimUnanswered(peer, errand.claim.mac, errand.claim.sequence))
@@ -187,20 +196,20 @@ class Courier:
             if now >= errand.started + GIVE_UP_S:
                 unanswered += self._end(errand)
                 continue
-            before = len(sends)
+            before, claim = len(sends), errand.claim_at(now)
             is_new = errand.repetitions < 0
             if errand.first in errand.waiting and errand.first_due <= now:
                 errand.first_repetitions += 1
                 errand.first_due = now + _pause(FIRST_REPETITIONS_S, errand.first_repetitions)
-                sends.append((errand.first, errand.claim))
+                sends.append((errand.first, claim))
                 repetitions += is_new
             if errand.waiting and errand.due <= now:
                 errand.repetitions += 1
                 errand.due = now + _pause(REPETITIONS_S, errand.repetitions)
-                sends += ((peer, errand.claim) for peer in errand.waiting if peer != errand.first)
+                sends += ((peer, claim) for peer in errand.waiting if peer != errand.first)
             if errand.patient and errand.patient_due <= now:
                 errand.patient_due = now + PATIENT_S
-                sends += ((peer, errand.claim) for peer in errand.patient)
+                sends += ((peer, claim) for peer in errand.patient)
             repetitions += 0 if is_new else len(sends) - before
             self._schedule(errand)
         return Round(tuple(sends), tuple(unanswered), repetitions)

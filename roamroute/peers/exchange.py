@@ -14,6 +14,7 @@ import attrs
 
 from roamroute.errors import MalformedInput
 from roamroute.events import ClaimAnswered, Event, HandoverReported, HostClaimed, HostHinted, PeerJoined, PeerLost
+from roamroute.peers.allowance import Allowance
 from roamroute.peers.codec import (
     BOOT_BYTES,
     Capability,
@@ -24,15 +25,22 @@ from roamroute.peers.codec import (
     SealedEnvelope,
     UnknownEnvelope,
     answer_within_limits,
+    encode_message,
     open_envelope,
     within_limits,
 )
 from roamroute.peers.courier import Courier, Round
+from roamroute.peers.hints import HintLog
 from roamroute.peers.session import Entropy, Pairing, Step
-from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, Mac, PeerId, Seconds
+from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, Mac, PeerId, Seconds, Verdict
 
 PEERS_MAXIMUM = 256
 """Every access point talks to every other: 256 of them are 25 keepalives a second each, and 1 MB of sessions."""
+
+HINTS_PER_S = 1000.0
+HINTS_BURST = 1000.0
+"""Of hints that are taken from a peer. Ours sends 900 a second at most (hints.py: 64 KiB); the engine takes some 30 µs
+for each, so a peer gone mad costs 3 % of a processor."""
 
 COUNTERS = (
     "datagrams_received",
@@ -51,8 +59,11 @@ COUNTERS = (
     "answers_sent",
     "answers_unsent",
     "answers_received",
-    "hints_sent",
+    "hint_batches_sent",
+    "hint_batches_repeated",
+    "hints_spared",
     "hints_received",
+    "hints_refused",
     "reports_sent",
     "reports_received",
     "addresses_cut",
@@ -62,7 +73,11 @@ COUNTERS = (
 
 @attrs.frozen
 class PeerStatus:
-    """One peer as `roamroute status` shows it. `since`: the last change of `is_up`; `rtt_s` is smoothed."""
+    """One peer as `roamroute status` shows it. `since`: the last change of `is_up`; `rtt_s` is smoothed.
+
+    `capabilities`: "hints", "reports", "segments", as the peer has said for its session; one of an older version says
+    nothing. `hints_held`: of our bindings, those that it has acknowledged; `hints_unacknowledged`: the others.
+    """
 
     peer: PeerId
     is_up: bool
@@ -73,7 +88,7 @@ class PeerStatus:
     sent: int
     received: int
     forged: int
-    capabilities: Capability
+    capabilities: tuple[str, ...]
     hints_held: int
     hints_unacknowledged: int
 
@@ -94,6 +109,9 @@ class _Traffic:
     sent: int = 0
     received: int = 0
     forged: int = 0
+    hint_token: int | None = None
+    """Of the last batch that was taken, since the peer has started."""
+    hints_allowed: Allowance = attrs.field(factory=lambda: Allowance(HINTS_PER_S, HINTS_BURST))
 
 
 class Exchange:
@@ -110,15 +128,15 @@ class Exchange:
         self._pairings: dict[PeerId, Pairing] = {}
         self._traffic: dict[PeerId, _Traffic] = {}
         self._courier = Courier()
-        self._hints: dict[Mac, Hint] = {}
+        self._hints = HintLog(int.from_bytes(entropy(6), "big"))
         self._pairings_wakeup: Instant | None = None
         self._counters: Counter[str] = Counter()
 
     @property
     def next_wakeup(self) -> Instant | None:
         """When `tick` has something to do; None without peers. It may be early, never late."""
-        due = [instant for instant in (self._courier.next_wakeup, self._pairings_wakeup) if instant is not None]
-        return min(due, default=None)
+        due = (self._courier.next_wakeup, self._pairings_wakeup, self._hints.next_wakeup)
+        return min((instant for instant in due if instant is not None), default=None)
 
     @property
     def claims_outstanding(self) -> int:
@@ -128,7 +146,7 @@ class Exchange:
     @property
     def counters(self) -> Mapping[str, int]:
         """Every name of `COUNTERS`, since the start."""
-        return {name: self._counters[name] for name in COUNTERS}
+        return {**{name: self._counters[name] for name in COUNTERS}, "hints_spared": self._hints.spared}
 
     @property
     def peers(self) -> frozenset[PeerId]:
@@ -148,11 +166,12 @@ class Exchange:
                 sent=self._traffic[peer].sent,
                 received=self._traffic[peer].received,
                 forged=self._traffic[peer].forged,
-                capabilities=pairing.capabilities,
-                hints_held=0,
-                hints_unacknowledged=len(self._hints),
+                capabilities=tuple(str(one.name).lower() for one in pairing.capabilities),
+                hints_held=len(self._hints) - unacknowledged,
+                hints_unacknowledged=unacknowledged,
             )
             for peer, pairing in sorted(self._pairings.items(), key=lambda item: _order(item[0]))
+            for unacknowledged in (self._hints.unacknowledged(peer),)
         )
 
     def set_peers(self, peers: Iterable[PeerId], now: Instant) -> Outcome:
@@ -169,6 +188,7 @@ class Exchange:
         for peer in sorted(frozenset(self._pairings) - chosen, key=_order):
             if self._pairings.pop(peer).is_up:
                 events.append(PeerLost(peer))
+            self._hints.leave(peer)
             del self._traffic[peer]
         for peer in ranked[:PEERS_MAXIMUM]:
             if peer not in self._pairings:
@@ -221,19 +241,13 @@ class Exchange:
         self._counters["answers_sent" if sealed else "answers_unsent"] += 1
         return self._outcome([(peer, datagram) for datagram in sealed], [])
 
-    def share_hint(self, hint: Hint, now: Instant) -> Outcome:
-        """Let the peers know this binding; it replaces an earlier one for the same MAC."""
-        self._hints[hint.mac] = hint = self._cut(hint, within_limits(hint))
-        datagrams: list[tuple[PeerId, bytes]] = []
-        for peer, pairing in self._pairings.items():
-            if pairing.is_up and Capability.HINTS in pairing.capabilities:
-                datagrams += ((peer, datagram) for datagram in pairing.send(hint))
-        self._counters["hints_sent"] += len(datagrams)
-        return self._outcome(datagrams, [])
+    def share_hint(self, hint: Hint, now: Instant) -> None:
+        """Let the peers know this binding, in time; it replaces an earlier one for the same MAC."""
+        self._hints.share(self._cut(hint, within_limits(hint)), now)
 
     def unshare_hint(self, mac: Mac) -> None:
         """Tell nobody of this host any more."""
-        self._hints.pop(mac, None)
+        self._hints.unshare(mac)
 
     def send_report(self, peer: PeerId, report: HandoverReport) -> Outcome:
         """Send a report once; a peer that does not understand it, or has no session, gets none."""
@@ -249,6 +263,9 @@ class Exchange:
         repeated = self._courier.tick(now)
         self._counters["claims_repeated"] += repeated.repetitions
         self._carry(repeated, now, datagrams, events)
+        for batch in self._hints.tick(now):
+            self._counters["hint_batches_repeated" if batch.is_repetition else "hint_batches_sent"] += 1
+            datagrams += ((batch.peer, datagram) for datagram in self._pairings[batch.peer].carry(batch.messages))
         if self._pairings_wakeup is not None and self._pairings_wakeup <= now:
             for pairing in self._pairings.values():
                 if pairing.next_wakeup <= now:
@@ -272,11 +289,17 @@ class Exchange:
         datagrams += ((peer, datagram) for datagram in step.datagrams)
         if step.is_lost:
             events.append(PeerLost(peer))
+            self._hints.leave(peer)
+        if step.has_restarted:
+            self._traffic[peer].hint_token = None
         if step.has_joined or step.has_restarted:
             events.append(PeerJoined(peer))
+            if Capability.HINTS in pairing.capabilities:
+                self._hints.join(peer, now)
         if step.is_ready:
-            for claim in self._courier.outstanding(peer):
+            for claim in self._courier.outstanding(peer, now):
                 datagrams += ((peer, datagram) for datagram in pairing.send(claim))
+        hints: list[Hint] = []
         for message in step.messages:
             match message:
                 case Claim():
@@ -284,25 +307,50 @@ class Exchange:
                     events.append(HostClaimed(message))
                 case Answer():
                     self._counters["answers_received"] += 1
-                    self._courier.answered(peer, message, now)
+                    ended = self._courier.answered(peer, message, now)
+                    if ended is not None and message.verdict is Verdict.ACCEPTED:
+                        self._hints.claim_accepted(peer, ended)
                     events.append(ClaimAnswered(peer, message))
                 case Hint():
-                    self._counters["hints_received"] += 1
-                    events.append(HostHinted(message))
+                    hints.append(message)
+                case HintsSent(token=token):
+                    if self._take_hints(peer, hints, token, now, events):
+                        datagrams += ((peer, datagram) for datagram in pairing.send(HintsTaken(token)))
+                    hints = []
+                case HintsTaken(token=token):
+                    self._hints.acknowledge(peer, token, now)
                 case HandoverReport():
                     self._counters["reports_received"] += 1
                     events.append(HandoverReported(peer, message))
-                case HintsSent() | HintsTaken():
-                    pass
         due = pairing.next_wakeup
         if self._pairings_wakeup is None or due < self._pairings_wakeup:
             self._pairings_wakeup = due
 
+    def _take_hints(self, peer: PeerId, hints: list[Hint], token: int, now: Instant, events: list[Event]) -> bool:
+        """Take a batch of hints; True when it is to be acknowledged: it is taken now, or was the last time.
+
+        A copy that was overtaken by a later batch is dropped: what it says is older. A batch above the peer's allowance
+        is dropped, too: it comes again.
+        """
+        traffic = self._traffic[peer]
+        if traffic.hint_token is not None and token <= traffic.hint_token:
+            return token == traffic.hint_token
+        if not traffic.hints_allowed.take(now, len(hints)):
+            self._counters["hints_refused"] += len(hints)
+            return False
+        traffic.hint_token = token
+        self._counters["hints_received"] += len(hints)
+        events += (HostHinted(hint) for hint in hints)
+        return True
+
     def _carry(self, errands: Round, now: Instant, datagrams: list[tuple[PeerId, bytes]], events: list[Event]) -> None:
         """Send the courier's claims in the sessions that stand, and greet the peers that have none."""
+        encoded, messages = None, b""
         for peer, claim in errands.sends:
+            if claim is not encoded:
+                encoded, messages = claim, encode_message(claim)
             pairing = self._pairings[peer]
-            sealed = pairing.send(claim) or pairing.greet(now).datagrams
+            sealed = pairing.carry(messages) or pairing.greet(now).datagrams
             datagrams += ((peer, datagram) for datagram in sealed)
         self._counters["claims_sent"] += len(errands.sends)
         self._counters["claims_unanswered"] += len(errands.unanswered)

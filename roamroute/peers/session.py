@@ -41,6 +41,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from roamroute.errors import MalformedInput
+from roamroute.peers.allowance import Allowance
 from roamroute.peers.codec import (
     AUTHENTICATOR_BYTES,
     BOOT_BYTES,
@@ -193,25 +194,6 @@ class Session:
         return plaintext
 
 
-class Allowance:
-    """A token bucket: `rate` a second, `burst` at once."""
-
-    __slots__ = ("_burst", "_filled_at", "_level", "_rate")
-
-    def __init__(self, rate: float, burst: float, now: Instant) -> None:
-        self._rate, self._burst = rate, burst
-        self._level, self._filled_at = burst, now
-
-    def take(self, now: Instant) -> bool:
-        """Take one, if there is one."""
-        self._level = min(self._burst, self._level + (now - self._filled_at) * self._rate)
-        self._filled_at = now
-        if self._level < 1.0:
-            return False
-        self._level -= 1.0
-        return True
-
-
 Told = Claim | Answer | Hint | HintsSent | HintsTaken | HandoverReport
 """What is not the session's own affair."""
 
@@ -268,8 +250,8 @@ class Pairing:
         self._ping_at = now
         self._ping: tuple[int, Instant] | None = None
         self._previous_until = now
-        self._hello_replies = Allowance(HELLO_REPLIES_PER_S, HELLO_REPLY_BURST, now)
-        self._strange_replies = Allowance(STRANGE_REPLIES_PER_S, STRANGE_REPLY_BURST, now)
+        self._hello_replies = Allowance(HELLO_REPLIES_PER_S, HELLO_REPLY_BURST)
+        self._strange_replies = Allowance(STRANGE_REPLIES_PER_S, STRANGE_REPLY_BURST)
 
     @property
     def capabilities(self) -> Capability:
@@ -302,10 +284,14 @@ class Pairing:
         In a session that is not proved yet, a hello goes ahead of it: if the earlier one was lost, this one makes
         the session at the peer.
         """
+        return self.carry(encode_message(message))
+
+    def carry(self, messages: bytes) -> tuple[bytes, ...]:
+        """The same for messages that are encoded already, `MESSAGES_BYTES_MAXIMUM` at most."""
         if self._current is not None:
-            return (self._current.seal(encode_message(message)),)
+            return (self._current.seal(messages),)
         if self._candidate is not None:
-            return (self._confirmation(self._candidate), self._candidate.seal(encode_message(message)))
+            return (self._confirmation(self._candidate), self._candidate.seal(messages))
         return ()
 
     def receive_hello(self, envelope: HelloEnvelope, now: Instant) -> Step:
@@ -416,7 +402,8 @@ class Pairing:
             is_ready = self._current is not None
             has_restarted = self._peer_boot is not None and self._peer_boot != session.boot
             self._peer_boot = session.boot
-            self._previous, self._previous_until = self._current, now + PREVIOUS_S
+            # what a peer sent before it restarted says nothing any more, and its tokens would be taken for new ones
+            self._previous, self._previous_until = None if has_restarted else self._current, now + PREVIOUS_S
             self._current, self._candidate = session, None
         self.restarts += has_restarted
         self.heard = now

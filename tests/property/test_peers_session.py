@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roamroute.peers.session import WINDOW, Allowance, ReplayWindow
+from roamroute.peers.allowance import Allowance
+from roamroute.peers.session import WINDOW, ReplayWindow
 
 
 @given(counters=st.lists(st.integers(0, 3 * WINDOW) | st.integers(2**64 - WINDOW - 5, 2**64 - 1), max_size=100))
@@ -21,7 +22,7 @@ def test_a_counter_is_taken_once_and_only_within_the_window(counters: list[int])
 
 @given(pauses=st.lists(st.floats(0, 10, allow_subnormal=False), min_size=1, max_size=200))
 def test_an_allowance_never_gives_more_than_its_rate_and_burst(pauses: list[float]) -> None:
-    allowance, now, taken = Allowance(rate=2.0, burst=5.0, now=0.0), 0.0, 0
+    allowance, now, taken = Allowance(rate=2.0, burst=5.0), 0.0, 0
     for pause in pauses:
         now += pause
         taken += allowance.take(now)

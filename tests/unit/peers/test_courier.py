@@ -185,7 +185,7 @@ def test_stale_wakeups_do_not_pile_up() -> None:
 
 def test_what_is_outstanding_is_told_newest_first() -> None:
     courier = courier_with(FIRST)
-    assert courier.outstanding(FIRST) == ()
+    assert courier.outstanding(FIRST, 0.0) == ()
     courier.send(claim_of(1), 0.0)
     courier.send(claim_of(2), 0.0)
-    assert courier.outstanding(FIRST) == (claim_of(2), claim_of(1))
+    assert courier.outstanding(FIRST, 0.0) == (claim_of(2), claim_of(1))

@@ -10,7 +10,8 @@ from peers_network import FIRST, KEY, SECOND, THIRD, Network, claim_of
 
 from roamroute.events import PeerJoined, PeerLost
 from roamroute.peers import codec
-from roamroute.peers.session import WINDOW, Allowance, Pairing, ReplayWindow, Session
+from roamroute.peers.allowance import Allowance
+from roamroute.peers.session import WINDOW, Pairing, ReplayWindow, Session
 
 
 def pair() -> Network:
@@ -243,7 +244,7 @@ def test_both_sides_make_the_same_keys_and_no_direction_shares_one() -> None:
 
 
 def test_an_allowance_fills_up_to_its_burst() -> None:
-    allowance = Allowance(rate=10.0, burst=2.0, now=0.0)
+    allowance = Allowance(rate=10.0, burst=2.0)
     assert [allowance.take(0.0) for _ in range(3)] == [True, True, False]
     assert allowance.take(0.1)
     assert [allowance.take(100.0) for _ in range(3)] == [True, True, False]
