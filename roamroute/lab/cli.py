@@ -91,6 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="lose so much of what the access points tell each other, at random",
     )
+    parser.add_argument(
+        "--delay",
+        type=_milliseconds,
+        default=defaults.link_delay_s,
+        metavar="MS",
+        help="what every link between two routers takes, in each direction; the server is two links away",
+    )
     parser.add_argument("--ipv4", action="store_true", help="the client has an IPv4 address too")
     parser.add_argument(
         "--first-visits",
@@ -136,6 +143,7 @@ def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
             dwell_s=arguments.dwell,
             limit_s=arguments.limit,
             has_loop=arguments.loop,
+            link_delay_s=arguments.delay,
             peer_loss_percent=arguments.peer_loss,
             is_polite=arguments.disassociate,
             has_ipv4=arguments.ipv4,
@@ -238,6 +246,13 @@ def _percent(text: str) -> float:
     if not 0 <= value < 100:
         raise argparse.ArgumentTypeError(f"must be at least 0 and less than 100, not {shlex.quote(text)}")
     return value
+
+
+def _milliseconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be 0 to 1000, not {shlex.quote(text)}")
+    return value / 1000
 
 
 def _access_points(text: str) -> int:

@@ -1,7 +1,7 @@
 """From packet records to gaps: what a roam cost one flow. Pure; times are seconds of one monotonic clock.
 
 A *gap* is the time from the layer-2 connection at the new access point to the first packet delivered of those sent
-since the client left; with packets every 10 ms it is known to within 10 ms. Older packets tell nothing about the way:
+since the client left; with packets every 2 ms it is known to within 2 ms. Older packets tell nothing about the way:
 some may have waited at this access point since the client was here before. The *outage* is the time from the last
 packet delivered before the client left to that first one: it includes the time without layer 2.
 """
@@ -18,7 +18,11 @@ import attrs
 from roamroute.lab.traffic import FlowRecord
 
 IN_FLIGHT_S = 0.02
-"""Less than the time that layer 2 is down, more than a packet needs through the mesh."""
+"""Less than the time that layer 2 is down, more than a packet needs through the mesh where links take no time."""
+LATE_S = 5.0
+"""A packet that comes so late is lost."""
+SWAPPED_PACKETS = 100
+"""A packet is not overtaken by more."""
 
 
 @attrs.frozen
@@ -37,18 +41,33 @@ class FlowGap:
     last_lost_s: float
 
 
-def flow_gap(flow: FlowRecord, left_at: float, connected_at: float, until: float) -> FlowGap:
-    """What the roam that left at `left_at` and connected at `connected_at` cost; `until`: just before the next one."""
+def flow_gap(
+    flow: FlowRecord,
+    left_at: float,
+    connected_at: float,
+    until: float,
+    *,
+    way_s: float = 0.0,
+    is_from_client: bool = False,
+) -> FlowGap:
+    """What the roam that left at `left_at` and connected at `connected_at` cost; `until`: just before the next one.
+
+    `way_s`: what the links of the mesh take from a packet of this flow. Where the client sends, packets that left it in
+    time still arrive for so long.
+    """
     begin = bisect.bisect_left(flow.sent, (left_at, 0))
     first_sequence = flow.sent[begin][1] if begin < len(flow.sent) else math.inf
-    first_index = bisect.bisect_left(flow.arrived, (left_at + IN_FLIGHT_S, 0))
+    quiet_from = left_at + IN_FLIGHT_S + (way_s if is_from_client else 0.0)
+    first_index = bisect.bisect_left(flow.arrived, (quiet_from, 0))
     later = itertools.islice(flow.arrived, first_index, None)
     first = next((moment for moment, sequence in later if sequence >= first_sequence), math.inf)
     if first > until:
         first = math.inf
     last_before = flow.arrived[first_index - 1][0] if first_index else left_at
-    arrived = {sequence for _, sequence in flow.arrived[max(0, first_index - 100) :]}
-    end = bisect.bisect_left(flow.sent, (until - IN_FLIGHT_S, 0))
+    last_index = bisect.bisect_left(flow.arrived, (until + LATE_S, 0))
+    begin_index = max(0, bisect.bisect_left(flow.arrived, (left_at, 0)) - SWAPPED_PACKETS)
+    arrived = {sequence for _, sequence in flow.arrived[begin_index:last_index]}
+    end = bisect.bisect_left(flow.sent, (until - IN_FLIGHT_S - way_s, 0))
     lost = [moment for moment, sequence in flow.sent[begin:end] if sequence not in arrived]
     lost_after = [moment for moment in lost if moment >= connected_at]
     return FlowGap(

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from roamroute.lab import addresses
+from roamroute.lab.anatomy import Records, read_records
 from roamroute.lab.by_hand import RoutesByHand
 from roamroute.lab.installed import find_routing
 from roamroute.lab.losses import lose_messages
@@ -28,6 +29,8 @@ from roamroute.lab.wifi import AccessPointDaemon
 
 PROGRAMS = ("ip", "nft", "nsenter", "setpriv", "ss", "sysctl", "hostapd", "wpa_supplicant")
 FIRST_HOST_IDENTITY = 0xF000
+HANDOVER_TABLES = (4544, 4545, 4546)
+"""`[handover] tables` and the two behind it, as roamroute has them by default."""
 
 
 class Laboratory:
@@ -61,7 +64,8 @@ class Laboratory:
 
     def _start(self) -> None:
         self.routing_version = self.installed.lab.version(self.options.routing_options)
-        self.mesh = Mesh(self.sandbox, self.options.access_points, has_loop=self.options.has_loop)
+        options = self.options
+        self.mesh = Mesh(self.sandbox, options.access_points, has_loop=options.has_loop, delay_s=options.link_delay_s)
         self.routing = MeshRouting(self.mesh, self.installed, self.options.routing_options)
         self.routing.start()
         self.air = Air(self.mesh)
@@ -110,9 +114,14 @@ class Laboratory:
 
     def raise_if_ended(self) -> None:
         """Raises: DaemonGone, with the end of its log, when a routing daemon or a roamroute runs no more."""
+        self.mesh.raise_if_ended()
         self.routing.raise_if_ended()
         for daemon in self._roamroutes:
             daemon.raise_if_ended()
+
+    def handover_records(self) -> Records:
+        """What every access point's roamroute remembers of handovers, now."""
+        return read_records({daemon.access_point.name: daemon.control_socket for daemon in self._roamroutes})
 
     def write_routes(self, name: str) -> None:
         """Write what every router would do with a client's packets, now, to a file that `--keep-logs` keeps."""
@@ -121,9 +130,18 @@ class Laboratory:
             for family in ("-6", "-4"):
                 routes = router.namespace.run("ip", family, "route", "show", "table", "main")
                 text.append(f"== {router.name} {family}\n{routes}")
+                if router.is_access_point:
+                    text += self._handover_tables(router, family)
             if router.is_access_point:
                 text.append(router.namespace.run("ip", "neigh", "show", "dev", addresses.CLIENT_LINK))
         (self.sandbox.subdirectory("routes") / name).write_text("\n".join(text))
+
+    def _handover_tables(self, router: Router, family: str) -> Iterator[str]:
+        yield "rules:\n" + router.namespace.run("ip", family, "rule", "show")
+        for table in HANDOVER_TABLES:
+            # a table that nobody has used does not exist, which is an error for ip
+            routes = router.namespace.run("sh", "-c", f"ip {family} route show table {table} 2>/dev/null || true")
+            yield f"table {table}:\n{routes}"
 
     def new_client(self) -> Client:
         """A client with a MAC and addresses that nobody has seen before, in no cell yet."""

@@ -7,8 +7,6 @@ from typing import Any
 
 import attrs
 
-Table = Mapping[str, Any]
-
 
 @attrs.frozen
 class Mode:
@@ -18,7 +16,7 @@ class Mode:
     runs_roamroute: bool = True
     has_peers: bool = True
     """The access points claim hosts from each other."""
-    handover: Table = attrs.field(factory=dict)
+    handover: Mapping[str, Any] = attrs.field(factory=dict)
     """The `[handover]` table of the configuration; empty: roamroute's own defaults."""
     has_packet_source: bool = True
     is_reference: bool = False

@@ -34,6 +34,8 @@ class LabOptions:
     dwell_s: float = 2.0
     limit_s: float = 30.0
     """A roam that did not come back within this time has failed."""
+    link_delay_s: float = 0.0
+    """What every link between two routers takes, in each direction; from the server to a client there are two."""
     peer_loss_percent: float = 0.0
     """So much of what the access points' daemons tell each other is lost."""
     is_polite: bool = False

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from roamroute.lab.namespaces import entered_namespace
+from roamroute.lab.punctual import be_punctual
 from roamroute.lab.stamps import receive_stamped, stamp_arrivals
 
 RECORD = struct.Struct("<IIqq")
@@ -129,4 +130,5 @@ def _received(receiver: socket.socket) -> Iterator[bytes]:
 
 if __name__ == "__main__":
     with Path(sys.argv[1]).open("ab", buffering=0) as log_file, open(0, "rb", buffering=0) as order_file:
+        be_punctual()
         Prober(log_file).run(order_file)

@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from roamroute import __version__
+from roamroute.lab.anatomy import Anatomy, StepSummary, summed_up
 from roamroute.lab.gaps import FlowGap, median, percentile
 from roamroute.lab.modes import MODES
 from roamroute.lab.options import LabOptions
-from roamroute.lab.roams import Roam, Walk
+from roamroute.lab.roams import CORRESPONDENTS_PER_SECOND, Roam, Walk
 
 SCHEMA = 1
 
@@ -59,6 +60,9 @@ class Summary:
     """Packets sent after the layer-2 connection and lost, per roam."""
     lost_mean: float
     """The same and those sent while layer 2 was down."""
+    lost_at_100_mean: float
+    lost_at_100_max: float
+    """Packets sent after the layer-2 connection and lost, had there been 100 a second; NaN where flows are mixed."""
 
 
 @attrs.frozen
@@ -83,13 +87,42 @@ class Report:
                     for visits, belongs in VISITS:
                         gaps = [gap for roam in roams if belongs(roam) and (gap := gap_of(roam)) is not None]
                         if gaps:
-                            found.append(_summary(mode, behaviour, direction, visits, gaps))
+                            rate = self._rate(direction)
+                            found.append(_summary(mode, behaviour, direction, visits, gaps, rate))
         return found
+
+    def step_summaries(self) -> list[StepSummary]:
+        """What the access points say of the handovers, step by step."""
+        found = []
+        for mode in self.options.modes:
+            for behaviour in self.options.behaviours:
+                found += summed_up(mode, behaviour, self._handovers(mode, behaviour))
+        return found
+
+    def _handovers(self, mode: str, behaviour: str) -> list[Anatomy]:
+        roams = [roam for roam in self.roams if roam.mode == mode and roam.behaviour == behaviour]
+        return [roam.handover for roam in roams if roam.handover is not None]
+
+    def _rate(self, direction: str) -> float:
+        """Packets a second; NaN where flows of different rates are one direction."""
+        rate = self.options.packets_per_second
+        match direction:
+            case "all_addresses":
+                return math.nan
+            case "correspondent":
+                return min(rate, CORRESPONDENTS_PER_SECOND)
+            case _:
+                return rate
 
     def longest_stall_s(self, mode: str) -> float:
         """The longest stall of a TCP download in this mode; NaN when there was none."""
         stalls = [walk.download.longest_stall_s() for walk in self.walks if walk.mode == mode and walk.download]
         return max(stalls, default=math.nan)
+
+    def stalls_beyond_layer_2_s(self, mode: str) -> list[float]:
+        """By how much the download stood still longer than layer 2 was down, at each roam in this mode."""
+        roams = [roam for roam in self.roams if roam.mode == mode]
+        return [max(0.0, roam.stall_s - roam.layer_2_s) for roam in roams if roam.stall_s is not None]
 
     def is_well(self) -> bool:
         """Did every roam come back, and was every download right, in every mode that is not for comparison only?"""
@@ -126,6 +159,7 @@ class Report:
             "options": _plain(attrs.asdict(self.options)),
             "converged_after_s": _number(self.converged_after_s),
             "summaries": [_plain(attrs.asdict(summary)) for summary in self.summaries()],
+            "steps": [_plain(attrs.asdict(summary)) for summary in self.step_summaries()],
             "walks": walks,
             "roams": [_plain(attrs.asdict(roam)) | {"has_failed": roam.has_failed} for roam in self.roams],
         }
@@ -140,6 +174,9 @@ class Report:
                 summaries = [one for one in self.summaries() if one.mode == mode and one.behaviour == behaviour]
                 if summaries:
                     console.print(_gap_table(mode, behaviour, summaries, self.options.limit_s))
+                steps = [one for one in self.step_summaries() if one.mode == mode and one.behaviour == behaviour]
+                if steps:
+                    console.print(_step_table(steps, self._handovers(mode, behaviour)))
         if any(walk.download is not None for walk in self.walks):
             console.print(self._download_table())
         for roam in self.failures():
@@ -154,7 +191,16 @@ class Report:
 
     def _download_table(self) -> Table:
         table = Table(title="TCP download, server to client, through all roams", title_justify="left")
-        for column in ("mode", "downloads", "bytes", "checksum", "longest stall", "longest by a roam, median"):
+        for column in (
+            "mode",
+            "downloads",
+            "bytes",
+            "checksum",
+            "longest stall",
+            "longest by a roam, median",
+            "beyond layer 2, median",
+            "max",
+        ):
             table.add_column(column, justify="left" if column in ("mode", "checksum") else "right")
         limit_s = self.options.limit_s
         for mode in self.options.modes:
@@ -163,6 +209,7 @@ class Report:
                 continue
             wrong = [one.error or "differs" for one in downloads if not one.is_verified]
             stalls = [roam.stall_s for roam in self.roams if roam.mode == mode and roam.stall_s is not None]
+            beyond = self.stalls_beyond_layer_2_s(mode)
             table.add_row(
                 mode,
                 str(len(downloads)),
@@ -170,6 +217,8 @@ class Report:
                 f"[red]{wrong[0]}[/red]" if wrong else "right",
                 milliseconds(self.longest_stall_s(mode), limit_s),
                 milliseconds(median(stalls), limit_s),
+                milliseconds(median(beyond), limit_s),
+                milliseconds(max(beyond, default=math.nan), limit_s),
             )
         return table
 
@@ -199,8 +248,9 @@ def _first_line(*command: str) -> str:
     return said.splitlines()[0].removeprefix(command[0]).strip() if said else "unknown"
 
 
-def _summary(mode: str, behaviour: str, direction: str, visits: str, gaps: Sequence[FlowGap]) -> Summary:
+def _summary(mode: str, behaviour: str, direction: str, visits: str, gaps: Sequence[FlowGap], rate: float) -> Summary:
     times = [gap.gap_s for gap in gaps]
+    lost_at_100 = [gap.lost_after * 100 / rate for gap in gaps]
     return Summary(
         mode=mode,
         behaviour=behaviour,
@@ -213,19 +263,22 @@ def _summary(mode: str, behaviour: str, direction: str, visits: str, gaps: Seque
         max_s=max(times),
         lost_after_mean=sum(gap.lost_after for gap in gaps) / len(gaps),
         lost_mean=sum(gap.lost for gap in gaps) / len(gaps),
+        lost_at_100_mean=sum(lost_at_100) / len(gaps),
+        lost_at_100_max=max(lost_at_100),
     )
 
 
 def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s: float) -> Table:
     table = Table(
         title=f"{MODES[mode].text}; the client is {behaviour}",
-        caption="gap: layer-2 connection to the first packet delivered; lost: packets per roam, sent after it",
+        caption="gap: layer-2 connection to the first packet delivered; lost: packets per roam, sent after it; "
+        "at 100/s: the most that one roam lost, had there been 100 a second",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("direction")
     table.add_column("roams", justify="left")
-    for column in ("number", "failed", "gap median", "p95", "max", "lost", "lost with L2 down"):
+    for column in ("number", "failed", "gap median", "p95", "max", "lost", "at 100/s", "lost with L2 down"):
         table.add_column(column, justify="right")
     texts = {direction: text for direction, text, _ in DIRECTIONS}
     for one in summaries:
@@ -238,9 +291,27 @@ def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s:
             milliseconds(one.p95_s, limit_s),
             milliseconds(one.max_s, limit_s),
             f"{one.lost_after_mean:.1f}",
+            "-" if math.isnan(one.lost_at_100_max) else f"{one.lost_at_100_max:.1f}",
             f"{one.lost_mean:.1f}",
             end_section=one.visits == "returns",
         )
+    return table
+
+
+def _step_table(steps: Iterable[StepSummary], handovers: Sequence[Anatomy]) -> Table:
+    hinted = sum(handover.is_hinted for handover in handovers)
+    table = Table(
+        title=f"what the access points say of {len(handovers)} handovers, {hinted} of them hinted",
+        caption="from AP-STA-CONNECTED as roamroute receives it",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("step")
+    for column in ("roams", "median", "p95", "max"):
+        table.add_column(column, justify="right")
+    for one in steps:
+        times = (one.median_s, one.p95_s, one.max_s)
+        table.add_row(one.step, str(one.roams), *(f"{seconds * 1000:.1f} ms" for seconds in times))
     return table
 
 

@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from roamroute.errors import DaemonGone
 from roamroute.lab import addresses
-from roamroute.lab.modes import MODES, Mode, Table
+from roamroute.lab.modes import MODES, Mode
 from roamroute.lab.namespaces import Process
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.waiting import NotReached
@@ -20,6 +21,9 @@ from roamroute.lab.wifi import AccessPointDaemon
 
 READY_LIMIT_S = 30.0
 PEERS_PORT = 4544
+CONTROL_SOCKET = "control.sock"
+
+Table = Mapping[str, Any]
 
 
 class RoamrouteDaemon:
@@ -30,6 +34,7 @@ class RoamrouteDaemon:
         self.directory = access_point.namespace.sandbox.subdirectory(f"{access_point.name}/roamroute")
         self.configuration = self.directory / "roamroute.toml"
         self.log = self.directory / "roamroute.log"
+        self.control_socket = self.directory / CONTROL_SOCKET
         self.process: Process | None = None
         self._command = tuple(command) or (sys.executable, "-m", "roamroute", "run")
         self._notifications: socket.socket | None = None
@@ -101,7 +106,7 @@ def daemon_tables(
             "exporter": exporter,
         },
         "stations": {"source": "hostapd", "hostapd_dir": str(hostapd.control_directory)},
-        "control": {"socket": str(directory / "control.sock")},
+        "control": {"socket": str(directory / CONTROL_SOCKET)},
     }
     if exporter_settings:
         tables[f"exporters.{exporter}"] = exporter_settings

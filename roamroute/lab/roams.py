@@ -15,6 +15,7 @@ from itertools import pairwise
 import attrs
 
 from roamroute.lab import addresses
+from roamroute.lab.anatomy import Anatomy, find_anatomy
 from roamroute.lab.gaps import FlowGap, flow_gap, worst
 from roamroute.lab.laboratory import Laboratory
 from roamroute.lab.modes import MODES
@@ -24,8 +25,11 @@ from roamroute.lab.traffic import DOWNLOAD_END_LIMIT_S, Download, DownloadResult
 from roamroute.lab.waiting import NotReached, wait_until
 
 JOIN_LIMIT_S = 20.0
-OTHER_ADDRESSES_RATE = 0.5
-"""The client's other addresses get this part of the main address's packets."""
+OTHER_ADDRESSES_PER_SECOND = 50.0
+CORRESPONDENTS_PER_SECOND = 100.0
+"""What is sent to the client's other addresses, and by hosts on the access points: not more, whatever `--pps` says."""
+SETTLING_S = 0.1
+"""For so long after a roam the lab computes nothing: the machine is for what is measured."""
 FIRST_WORDS_PER_SECOND = 10.0
 TENTATIVE_LIMIT_S = 5.0
 LOST_DOWNLOAD_LIMIT_S = 5.0
@@ -55,6 +59,8 @@ class Roam:
     downlink_ipv4: FlowGap | None = None
     uplink: FlowGap | None = None
     stall_s: float | None = None
+    handover: Anatomy | None = None
+    """None, too, where roamroute does not know of one."""
 
     @property
     def has_failed(self) -> bool:
@@ -84,6 +90,7 @@ class _Moment:
     is_first_visit: bool
     left_at: float
     connected_at: float
+    handover: Anatomy | None = None
 
 
 @attrs.define
@@ -126,6 +133,9 @@ class WalkRun:
             ended = time.monotonic()
             limit_s = DOWNLOAD_END_LIMIT_S if self._is_back else LOST_DOWNLOAD_LIMIT_S
             result = download.finish(limit_s) if download is not None else None
+            self._ask_for_handovers()
+            if self._lab.options.log_directory is not None:
+                self._lab.write_routes(f"{self._mode}-{self._behaviour}-walk-{self._number}.txt")
             self._stop_flows()
             self._client.leave()
             walks.append(Walk(self._mode, self._behaviour, self._number, joined_after, result))
@@ -169,6 +179,7 @@ class WalkRun:
         self._moments.append(moment)
         visit = "first visit" if is_first_visit else "return"
         self._is_back = True
+        self._sleep_until(moment.connected_at + SETTLING_S)
         try:
             is_back = self._lab.traffic.have_reached(self._wanted_after(origin), moment.left_at)
             wait_until(is_back, "all came back", self._lab.options.limit_s, poll_s=0.05)
@@ -183,7 +194,20 @@ class WalkRun:
             f"{came_back} within {took:.1f} s"
         )
         pause = self._lab.options.dwell_s * self._choice.uniform(0.75, 1.25)  # not in step with anybody's timers
-        self._sleep_until(moment.connected_at + pause)
+        self._sleep_until(moment.connected_at + pause - 2 * SETTLING_S)
+        self._ask_for_handovers()
+        if self._moments[-1].handover is not None:
+            self._progress(f"    {self._moments[-1].handover.text()}")
+        self._sleep_until(max(moment.connected_at + pause, time.monotonic() + SETTLING_S))
+
+    def _ask_for_handovers(self) -> None:
+        """Take what the access points know by now; of earlier roams too, for routing may have converged since."""
+        records = self._lab.handover_records()
+        since_1970 = time.time() - time.monotonic()
+        for moment in self._moments:
+            connected_at = moment.connected_at + since_1970
+            found = find_anatomy(records, moment.destination.name, self._client.mac, connected_at, self._lab.mesh.names)
+            moment.handover = found or moment.handover
 
     def _wanted_after(self, origin: Router) -> tuple[int, ...]:
         flows = self._flows
@@ -217,12 +241,14 @@ class WalkRun:
         rate = self._lab.options.packets_per_second
         self._flows.downlink = traffic.start_flow(traffic.near, server, addresses.SERVER, client.main_address, rate)
         self._flows.others = tuple(
-            traffic.start_flow(traffic.near, server, addresses.SERVER, address, rate * OTHER_ADDRESSES_RATE)
+            traffic.start_flow(
+                traffic.near, server, addresses.SERVER, address, min(rate / 2, OTHER_ADDRESSES_PER_SECOND)
+            )
             for address in client.addresses[1:]
         )
         for name, host in self._lab.correspondents.items():
             self._flows.correspondents[name] = traffic.start_flow(
-                traffic.side, host.namespace, host.address, client.main_address, rate
+                traffic.side, host.namespace, host.address, client.main_address, min(rate, CORRESPONDENTS_PER_SECOND)
             )
         words = [
             traffic.start_flow(traffic.far, client.namespace, address, addresses.SERVER, FIRST_WORDS_PER_SECOND)
@@ -267,12 +293,15 @@ class WalkRun:
         flows = self._lab.traffic.flows
         ends = [following.left_at for _, following in pairwise(self._moments)] + [ended]
         for number, (moment, until) in enumerate(zip(self._moments, ends, strict=True), first_number):
+            mesh = self._lab.mesh
 
-            def gap(flow: int, moment: _Moment = moment, until: float = until) -> FlowGap:
-                return flow_gap(flows[flow], moment.left_at, moment.connected_at, until)
+            def gap(flow: int, moment: _Moment = moment, until: float = until, way_s: float = mesh.way_s) -> FlowGap:
+                is_uplink = flow == self._flows.uplink
+                return flow_gap(
+                    flows[flow], moment.left_at, moment.connected_at, until, way_s=way_s, is_from_client=is_uplink
+                )
 
             ipv4, uplink = self._flows.ipv4, self._flows.uplink
-            mesh = self._lab.mesh
             yield Roam(
                 mode=self._mode,
                 behaviour=self._behaviour,
@@ -287,10 +316,11 @@ class WalkRun:
                 layer_2_s=moment.connected_at - moment.left_at,
                 downlink=gap(self._flows.downlink),
                 all_addresses=worst([gap(flow) for flow in (self._flows.downlink, *self._flows.others)]),
-                correspondent=gap(self._flows.correspondents[moment.origin.name]),
+                correspondent=gap(self._flows.correspondents[moment.origin.name], way_s=mesh.longest_way_s),
                 downlink_ipv4=gap(ipv4) if ipv4 is not None else None,
                 uplink=gap(uplink) if uplink is not None else None,
                 stall_s=result.longest_stall_s(moment.left_at, until) if result is not None else None,
+                handover=moment.handover,
             )
 
     def _sleep_until(self, moment: float) -> None:

@@ -18,17 +18,24 @@ This module knows addresses, links and static routes. It knows no routing protoc
 from __future__ import annotations
 
 import itertools
+import select
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Address
+from pathlib import Path
 
 import attrs
 
 from roamroute import redirects
+from roamroute.errors import DaemonGone
 from roamroute.lab import addresses
-from roamroute.lab.namespaces import Namespace, Sandbox
+from roamroute.lab.namespaces import Namespace, Process, Sandbox
+from roamroute.lab.waiting import NotReached
 
 ROUTER_COUNT = 2
+RELAY_LIMIT_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -57,8 +64,13 @@ class Mesh:
     `air` is the namespace in which the radio cells live, one bridge per access point: `radio.Air` works in it.
     """
 
-    def __init__(self, sandbox: Sandbox, access_point_count: int = 3, *, has_loop: bool = False) -> None:
+    def __init__(
+        self, sandbox: Sandbox, access_point_count: int = 3, *, has_loop: bool = False, delay_s: float = 0.0
+    ) -> None:
+        """`delay_s`: what every link between two routers takes, in each direction. Raises: NotReached, DaemonGone."""
         self.sandbox = sandbox
+        self.delay_s = delay_s
+        self.relay: Process | None = None
         self._link_indexes = itertools.count(1000)
         names = ["gw", *(f"r{number}" for number in range(1, ROUTER_COUNT + 1))]
         access_point_names = [f"ap{number}" for number in range(1, access_point_count + 1)]
@@ -74,6 +86,21 @@ class Mesh:
             for position, name in enumerate(access_point_names)
         ]
         self._build(has_loop)
+
+    @property
+    def way_s(self) -> float:
+        """What the links take from a packet between the server and an access point."""
+        return 2 * self.delay_s
+
+    @property
+    def longest_way_s(self) -> float:
+        """What the links take from a packet between two access points, at most."""
+        return 4 * self.delay_s
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Address to name, of all routers."""
+        return {str(router.address): router.name for router in self.all_routers}
 
     @property
     def all_routers(self) -> list[Router]:
@@ -109,6 +136,30 @@ class Mesh:
                     queue.append(neighbour)
                     yield neighbour, here
 
+    def raise_if_ended(self) -> None:
+        """Raises: DaemonGone when the relay of the delayed links runs no more."""
+        if self.relay is not None and (code := self.relay.poll()) is not None:
+            log = self._relay_log.read_text(errors="replace").strip()
+            raise DaemonGone(f"the relay of the links ended with exit code {code}; its log ends:\n{log[-2000:]}")
+
+    @property
+    def _relay_log(self) -> Path:
+        return self.sandbox.subdirectory("relay") / "relay.log"
+
+    def _delayed_links(self, pairs: Sequence[tuple[Router, Router]]) -> None:
+        """Links as from `veth`, with the delay; both ends are down."""
+        ends = [
+            str(word)
+            for upper, lower in pairs
+            for word in (upper.namespace.path, lower.name, lower.namespace.path, upper.name)
+        ]
+        command = [sys.executable, "-m", "roamroute.lab.relay", str(self.delay_s * 1000), *ends]
+        self.relay = self.sandbox.start(command, log=self._relay_log, stdout=subprocess.PIPE)
+        assert self.relay.stdout is not None
+        if not (select.select([self.relay.stdout], [], [], RELAY_LIMIT_S)[0] and self.relay.stdout.readline()):
+            self.raise_if_ended()
+            raise NotReached(f"the relay of the links is not ready within {RELAY_LIMIT_S:g} s: see its log")
+
     def _build(self, has_loop: bool) -> None:
         forwarding = {
             "net.ipv4.ip_forward": 1,
@@ -122,8 +173,11 @@ class Mesh:
         pairs = [(self.gateway, router) for router in self.routers]
         pairs += list(itertools.pairwise(self.routers)) if has_loop else []
         pairs += list(zip(self._routers_of_access_points(), self.access_points, strict=True))
+        if self.delay_s:
+            self._delayed_links(pairs)
         for upper, lower in pairs:
-            self.veth(upper.namespace, lower.name, lower.namespace, upper.name)
+            if not self.delay_s:
+                self.veth(upper.namespace, lower.name, lower.namespace, upper.name)
             lower.neighbours.append(upper)
             upper.neighbours.append(lower)
         self.veth(self.server, "gw", self.gateway.namespace, "server")

@@ -96,3 +96,18 @@ def test_the_median_of_an_even_number_is_between_the_two_in_the_middle() -> None
 def test_no_values_have_no_median() -> None:
     assert math.isnan(median([]))
     assert math.isnan(percentile([], 95))
+
+
+def test_where_links_take_time_what_the_client_sent_before_it_left_does_not_end_the_gap() -> None:
+    record = flow(lost_from=1.0, lost_until=1.05)
+    record.arrived = [(at + 0.06, sequence) for at, sequence in record.arrived]  # the last one before: sent at 0.99
+    before = flow_gap(record, left_at=0.985, connected_at=1.035, until=3.0, way_s=0.06)
+    assert before.gap_s == pytest.approx(1.051 - 1.035)
+    uplink = flow_gap(record, left_at=0.985, connected_at=1.035, until=3.0, way_s=0.06, is_from_client=True)
+    assert uplink.gap_s == pytest.approx(1.111 - 1.035)
+
+
+def test_where_links_take_time_what_is_under_way_at_the_end_is_not_lost() -> None:
+    record = flow(lost_from=2.93, lost_until=9.0)
+    assert flow_gap(record, left_at=0.995, connected_at=1.05, until=2.99, way_s=0.06).lost_after == 0
+    assert flow_gap(record, left_at=0.995, connected_at=1.05, until=2.99).lost_after == 4
