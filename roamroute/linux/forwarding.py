@@ -30,6 +30,7 @@ from roamroute.export import ExporterContext, FibNeeds, KernelNumbers
 from roamroute.linux import rtnetlink
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.forward_rules import STAND_IN, reconcile_rules, wanted_rules
+from roamroute.linux.forward_watch import ForwardWatch
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Log, Notifications, Refusal, Requests
 from roamroute.linux.tunnel_source import TunnelSource
@@ -98,7 +99,6 @@ class Forwarding:
         self._tables = tables
         self._rule_priority = rule_priority
         self._numbers = numbers
-        self._emit = emit
         self._log = log
         self._changed = changed
         self._expires_s = int(limit_s) + 60
@@ -112,6 +112,12 @@ class Forwarding:
         self._repair: asyncio.TimerHandle | None = None
         self._forwards: dict[Address, Forward] = {}
         self._installed: dict[Address, IPv6Address] = {}
+        self._watch = (
+            ForwardWatch(me, self._within, emit, self._repeats, clock)
+            if isinstance(me, IPv6Address) and self._within is not None
+            else None
+        )
+        self._is_running = False
         self._peers: frozenset[PeerId] = frozenset()
         self._why_not: str | None = "not opened yet"
         delivery = ExporterContext(
@@ -166,6 +172,8 @@ class Forwarding:
             return
         for refusal in refusals:
             self._refused(addresses[refusal.position], bodies[refusal.position], refusal)
+        if self._watch is not None and self._is_running:
+            self._watch.follow(self._installed.keys())
 
     def deliver(self, delta: Delta) -> None:
         """The host routes of our own hosts have changed. Never raises."""
@@ -196,6 +204,7 @@ class Forwarding:
         if self._requests is None:
             self.open()
         delivery = asyncio.create_task(self._delivery.run()) if self._interfaces else None
+        self._is_running = True
         try:
             while True:
                 if self._notifications is None:
@@ -204,6 +213,9 @@ class Forwarding:
                 if self._why_not is not None:
                     self._attempt(self._look)
         finally:
+            self._is_running = False
+            if self._watch is not None:
+                self._watch.close()
             if delivery is not None:
                 delivery.cancel()
                 await asyncio.gather(delivery, return_exceptions=True)
@@ -371,6 +383,8 @@ class Forwarding:
                     present[entry.destination] = entry.segment
         ours = {address: segment for address, segment in present.items() if segment is not None}
         self._installed = ours
+        if self._watch is not None and self._is_running:
+            self._watch.follow(self._installed.keys())
         self.forward([each for each in self._forwards.values() if ours.get(each.address) != each.segment])
         self.forward([EndForward(each, "not wanted") for each in ours if each not in self._forwards])
 

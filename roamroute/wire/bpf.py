@@ -14,9 +14,11 @@ LD_ABS = 0x20
 LDH_ABS = 0x28
 LDB_ABS = 0x30
 JEQ = 0x15
+JA = 0x05
 RET = 0x06
 
 # linux/filter.h, enum skf_ad_off: loads at SKF_AD_OFF + n give properties of the packet instead of its bytes.
+PROTOCOL = 0xFFFFF000
 PACKET_TYPE = 0xFFFFF000 + 4
 VLAN_TAG_PRESENT = 0xFFFFF000 + 48
 

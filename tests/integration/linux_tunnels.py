@@ -65,9 +65,8 @@ class Mesh:
             sh(f"ip -n {there} link add wlan0 type veth peer name w{name} netns {sta}")
             for namespace, link in ((core, f"to_{name}"), (there, "up0"), (there, "wlan0"), (sta, f"w{name}")):
                 sh(f"ip -n {namespace} link set {link} up")
-            sh(
-                f"ip -n {core} addr add fe80::c/64 dev to_{name} nodad && ip -n {there} addr add fe80::a/64 dev up0 nodad"
-            )
+            sh(f"ip -n {core} addr add fe80::c/64 dev to_{name} nodad")
+            sh(f"ip -n {there} addr add fe80::a/64 dev up0 nodad")
             sh(f"ip -n {there} addr add fe80::1/64 dev wlan0 nodad && ip -n {there} addr add 10.44.0.1/32 dev wlan0")
             sh(f"ip -n {there} addr add {mesh_address(name)} dev lo")
             sh(f"ip -n {core} addr add 10.48.{number}.1/24 dev to_{name}")

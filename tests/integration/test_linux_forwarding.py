@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from roamroute.delta import Delta
 from roamroute.effects import EndForward, Forward
+from roamroute.events import ForwardUsed
 from roamroute.linux.forwarding import Forwarding
 from roamroute.values import HostRoute
 
+from .linux_namespaces import eventually
 from .linux_tunnels import STATION, STATION4, Mesh, make_mesh, mesh_address, segments
 
 HOST = (HostRoute(STATION, "wlan0"), HostRoute(STATION4, "wlan0"))
@@ -79,3 +82,33 @@ def test_nothing_is_left_after_clear(mesh: Mesh) -> None:
         old.clear()
     assert everything() == before
     assert mesh.on("a", "ip sr tunsrc show").split()[-1] == "::"
+
+
+@asynccontextmanager
+async def running(mesh: Mesh, name: str, forwarding: Forwarding) -> AsyncIterator[None]:
+    """The thread is in the namespace of the access point meanwhile."""
+    with mesh.inside(name):
+        task = asyncio.create_task(forwarding.run())
+        try:
+            await asyncio.sleep(0.05)
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_first_packet_that_is_sent_on_is_told_at_once_and_the_others_once_a_second(mesh: Mesh) -> None:
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    async with running(mesh, "a", old):
+        roam(mesh, old, new)
+        events = mesh.events["a"]
+        await asyncio.to_thread(mesh.pings, count=1)
+        await eventually(lambda: events == [ForwardUsed(STATION)])
+        await asyncio.to_thread(mesh.pings, count=10, family=4)
+        await eventually(lambda: ForwardUsed(STATION4) in events)
+        await asyncio.to_thread(mesh.pings, count=20)
+        assert events.count(ForwardUsed(STATION4)) == 1
+        old.forward(END)
+        before = list(events)
+        await asyncio.to_thread(mesh.pings, count=3)
+        assert events == before
