@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -149,6 +150,8 @@ def _watch(options: argparse.Namespace) -> int:
         elif answer["kind"] in ("event", "effect"):
             arrow = "<-" if answer["kind"] == "event" else "->"
             print(f"{_clock(answer['time'])} {arrow} {answer['line']}", flush=True)
+        elif answer["kind"] == "handover":
+            print(f"{_clock(time.time())} == {answer['line']}", flush=True)
         elif answer["kind"] == "dropped":
             print(f"... {answer['count']} lines were dropped: this terminal is too slow", flush=True)
     print("roamroute: the daemon has stopped", file=sys.stderr)
@@ -156,8 +159,6 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _clock(seconds: float) -> str:
-    import time
-
     return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{int(seconds % 1 * 1000):03d}"
 
 

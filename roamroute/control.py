@@ -135,6 +135,9 @@ async def _watch(daemon: Daemon, reader: asyncio.StreamReader, writer: asyncio.S
         if queue.full():
             dropped += 1
             return
+        if kind == "handover":
+            queue.put_nowait({"kind": kind, **value})
+            return
         queue.put_nowait(
             {"time": time.time(), "kind": kind, "name": name_of(value), **fields_of(value), "line": line_of(value)}
         )
@@ -218,6 +221,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
             "bss": [] if daemon.hostapd is None else [attrs.asdict(bss) for bss in daemon.hostapd.status()],
         },
         "peers": _peers_status(daemon, now),
+        "handovers": [] if daemon.peering is None else daemon.peering.records(),
         "counters": {"netlink_losses": daemon.neighbours.lost_messages, **dict(daemon.counters)},
     }
 
@@ -227,9 +231,9 @@ def _ago(now: Instant, then: Instant | None) -> float | None:
 
 
 def _peers_status(daemon: Daemon, now: Instant) -> dict[str, Any] | None:
-    if daemon.peers is None:
+    if daemon.peering is None:
         return None
-    status = daemon.peers.status()
+    status = daemon.peering.channel.status()
     return {
         "is_bound": status.is_bound,
         "claims_outstanding": status.claims_outstanding,

@@ -1,20 +1,19 @@
 """The asyncio shell: sources in, engine, effects out, one timer. Thin on purpose.
 
 A batch of events goes through the engine and its effects are performed in the same call, without a task or a queue in
-between: claims first (the old access point is the slowest part), then the FIB, then probes. The adapter for the routing
+between: claims first (the old access point is the slowest part), then what is sent on to others, then the FIB, so that
+no packet meets a gap between the two, then the rest; whoever only looks on comes last. The adapter for the routing
 daemon, which may be slow, is told by a task of its own that always hands over the net change.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +27,15 @@ from roamroute.effects import (
     Deauthenticate,
     DropClaim,
     Effect,
+    EndForward,
     Forget,
+    Forward,
     Note,
     Probe,
     SendAnswer,
     SendClaim,
+    ShareHint,
+    UnshareHint,
     Unwatch,
     Watch,
     Withdraw,
@@ -46,11 +49,13 @@ from roamroute.linux.gateway import GatewayAdvertiser
 from roamroute.linux.neighbours import NeighbourSource
 from roamroute.linux.packets import PacketSource
 from roamroute.logs import RepeatedWarnings, is_logged, line_of, log
-from roamroute.values import Address, Instant, PeerId, Seconds
+from roamroute.policy import Handover
+from roamroute.systemd import notify
+from roamroute.values import Address, HostRoute, Instant, Seconds
 
 if TYPE_CHECKING:
     from roamroute.hostapd import HostapdSource
-    from roamroute.peers import PeerChannel
+    from roamroute.peering import Peering
 
 _PUBLISH_LIMIT_S: Seconds = 10.0  # an exporter that takes longer is told everything again
 _PUBLISH_PAUSE_S: Seconds = 1.0  # before a failed publication is tried again, doubled up to 30 s
@@ -59,7 +64,7 @@ _STOP_INJECTED_S: Seconds = 30.0  # where nobody else can take the routes away: 
 _STOP_LOOK_S: Seconds = 0.05
 
 Observer = Callable[[str, Any], None]
-"""Gets "event" or "effect" and the value; called synchronously, must not block."""
+"""Gets "event" or "effect" and the value, or "handover" and its fields; called synchronously, must not block."""
 
 
 class Daemon:
@@ -75,12 +80,13 @@ class Daemon:
         self.is_synced = False
         self._is_open = False
         roaming = config.roaming
-        peers = config.peers
+        self.peering = self._open_peering()
         self.engine = Engine(
             Admission(roaming.interfaces, roaming.prefixes),
             config.policy,
-            me=None if peers is None else peers.address,
+            me=None if config.peers is None else config.peers.address,
             seed=int.from_bytes(os.urandom(4), "big"),
+            handover=Handover() if self.peering is None else self.peering.handover,
         )
         context = ExporterContext(
             interfaces=roaming.interfaces,
@@ -88,7 +94,7 @@ class Daemon:
             kernel=config.kernel.numbers,
             emit=lambda event: self.take([event]),
             log=log,
-            changed=lambda: self.fib.look_again(),
+            changed=self._export_changed,
             follow_fib=self._follow_fib,
         )
         self.exporter: Exporter = spec.create(spec.parse(config.exporter_settings), context)
@@ -102,9 +108,9 @@ class Daemon:
         self.gateway = GatewayAdvertiser(log)
         self.packets = PacketSource(roaming.interfaces, roaming.prefixes, self.take, log)
         self.hostapd = _follow_hostapd(config, lambda event: self.take([event]))
-        self.peers = _open_channel(config, lambda event: self.take([event]))
+        if self.peering is not None:
+            self.peering.follow(self.engine, is_exported_told=self.exporter.report().exported is not None)
         self._own = events.OwnAddressesChanged(frozenset(), frozenset())
-        self._discovered: set[PeerId] = set()
         self._observers: set[Observer] = set()
         self._warnings = RepeatedWarnings()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,41 +133,60 @@ class Daemon:
         try:
             while self._backlog:
                 now = time.monotonic()
-                effects: list[Effect] = []
-                is_resynced = False
+                handled: list[tuple[events.Event | None, list[Effect]]] = []
                 while self._backlog:
-                    event = self._prepared(self._backlog.popleft())
-                    self._observe("event", event)
-                    effects += self.engine.handle(event, now)
-                    is_resynced = is_resynced or isinstance(event, events.NeighboursResynced)
-                self._perform(effects, now, is_resynced)
+                    handled.append(self._handle(self._backlog.popleft(), now))
+                self._perform(handled, now)
         finally:
             self._is_handling = False
         self._rearm()
 
-    def _prepared(self, event: events.Event) -> events.Event:
-        """Add what only the shell knows: the peers are routers of the mesh."""
+    def _handle(self, event: events.Event, now: Instant) -> tuple[events.Event, list[Effect]]:
         self.counters[type(event).__name__] += 1
-        if isinstance(event, events.OwnAddressesChanged):
-            self._own = event
-            self.packets.own_macs(event.macs)
-            return events.OwnAddressesChanged(event.addresses | self._peer_addresses(), event.macs)
-        if isinstance(event, events.LinkLost | events.NeighboursResynced):
-            self.packets.link_changed()
-        return event
+        match event:
+            case events.OwnAddressesChanged():
+                self._own = event
+                self.packets.own_macs(event.macs)
+                event = events.OwnAddressesChanged(event.addresses | self._peer_addresses(), event.macs)
+            case events.LinkLost() | events.NeighboursResynced():
+                self.packets.link_changed()
+            case _:
+                pass
+        if self.peering is None:
+            return event, self.engine.handle(event, now)
+        if self.peering.is_segment(event):
+            return event, []
+        self.peering.before(event, now)
+        effects = self.engine.handle(event, now)
+        if isinstance(event, events.Drained):
+            effects += [Withdraw(route, "drained") for route in self.peering.routes]
+        elif isinstance(event, events.Resumed):
+            effects += [Announce(route, "resumed") for route in self.peering.routes]
+        return event, effects
+
+    def _open_peering(self) -> Peering | None:
+        if self.config.peers is None:
+            return None
+        from roamroute.peering import Peering  # PyNaCl and more: only who has peers pays
+
+        return Peering(
+            self.config,
+            self.config.peers,
+            lambda event: self.take([event]),
+            peers_changed=lambda: self.take([self._own]),
+            forwarding_changed=self._forwarding_changed,
+            finished=self._handed_over,
+        )
 
     def _peer_addresses(self) -> frozenset[Address]:
-        peers = self.config.peers
-        if peers is None:
-            return frozenset()
-        return frozenset({peers.address, *peers.addresses, *self._discovered})
+        return frozenset() if self.peering is None else self.peering.addresses
 
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
         self._is_handling = True
         try:
-            self._perform(self.engine.tick(now), now, is_resynced=False)
+            self._perform([(None, self.engine.tick(now))], now)
         finally:
             self._is_handling = False
         if self._backlog:
@@ -179,23 +204,52 @@ class Daemon:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(loop.time() + max(0.0, due - time.monotonic()), self._tick)
 
-    def _perform(self, effects: list[Effect], now: Instant, is_resynced: bool) -> None:
+    def _perform(self, handled: Sequence[tuple[events.Event | None, list[Effect]]], now: Instant) -> None:
+        effects = handled[0][1] if len(handled) == 1 else [effect for _, each in handled for effect in each]
+        later: list[Effect] = []
+        forwards: list[Forward | EndForward] = []
+        routing: list[Announce | Withdraw] = []
+        peering = self.peering
+        for effect in effects:
+            match effect:
+                case SendClaim() if peering is not None:
+                    peering.tell(effect)
+                case Forward() | EndForward():
+                    forwards.append(effect)
+                case Announce() | Withdraw():
+                    routing.append(effect)
+                case _:
+                    later.append(effect)
+        claimed_at = time.monotonic()
+        if forwards and peering is not None:
+            peering.forward(forwards)
+        if not self.is_synced:
+            if any(isinstance(event, events.NeighboursResynced) for event, _ in handled):
+                self._first_sync()
+        elif routing or forwards:
+            delta = coalesce(routing)
+            if routing:
+                self.fib.apply(delta)
+                self._unpublished += routing
+                self._publish_wanted.set()
+            if peering is not None:
+                peering.deliver(delta, forwards)
+        done_at = time.monotonic()
+        self._perform_later(later, now)
+        if peering is not None:
+            peering.after(effects, claimed_at, done_at)
+        for event, caused in handled:
+            self._observe(event, caused)
+
+    def _perform_later(self, effects: Sequence[Effect], now: Instant) -> None:
+        """What no packet waits for."""
         probes: list[Probe] = []
         forgets: list[Forget] = []
         greeted: list[AdvertiseGateway] = []
-        is_routing_changed = False
         for effect in effects:
-            self.counters[type(effect).__name__] += 1
-            self._observe("effect", effect)
             match effect:
-                case SendClaim() if self.peers is not None:
-                    self.peers.send_claim(effect)
-                case SendAnswer() if self.peers is not None:
-                    self.peers.send_answer(effect)
-                case DropClaim() if self.peers is not None:
-                    self.peers.drop_claim(effect)
-                case Announce() | Withdraw():
-                    is_routing_changed = True
+                case SendAnswer() | DropClaim() | ShareHint() | UnshareHint() if self.peering is not None:
+                    self.peering.tell(effect)
                 case Probe():
                     probes.append(effect)
                 case Forget():
@@ -214,12 +268,6 @@ class Daemon:
                         log("warning", line)
                 case _:
                     pass
-        if is_resynced and not self.is_synced:
-            self._first_sync()
-        elif is_routing_changed and self.is_synced:
-            self.fib.apply(coalesce(effects))
-            self._unpublished += [effect for effect in effects if isinstance(effect, Announce | Withdraw)]
-            self._publish_wanted.set()
         if forgets:
             self.neighbours.forget(forgets)
         if probes:
@@ -230,11 +278,24 @@ class Daemon:
     def _first_sync(self) -> None:
         """The neighbour table is known: adopt our routes of an earlier run that are still true, and drop the others."""
         self.is_synced = True
-        self.fib.apply_all(tuple(self.engine.wanted.values()))
+        self.fib.apply_all(self._published())
+        if self.peering is not None:
+            self.peering.deliver_all()
         self._must_publish_all = True
         self._publish_wanted.set()
         log("info", f"in sync: routes={len(self.engine.wanted)} hosts={len(self.engine.hosts)}")
         self._tell_when_ready()
+
+    def _published(self) -> tuple[HostRoute, ...]:
+        """All that is to be in the FIB and exported: the hosts, and the segments under which we take packets."""
+        is_taking = self.peering is not None and not self.engine.is_drained
+        segments = self.peering.routes if self.peering is not None and is_taking else ()
+        return (*self.engine.wanted.values(), *segments)
+
+    def _export_changed(self) -> None:
+        self.fib.look_again()
+        if self.peering is not None and self.peering.is_waiting_for_export:
+            self.peering.exported(self.exporter.report().exported or frozenset())
 
     def control_opened(self) -> None:
         """The control socket takes connections from now on."""
@@ -243,7 +304,7 @@ class Daemon:
 
     def _tell_when_ready(self) -> None:
         if self.is_synced and self._is_open:
-            _notify_systemd("READY=1")
+            notify("READY=1")
 
     @property
     def installed(self) -> Collection[Address] | None:
@@ -257,12 +318,36 @@ class Daemon:
         self._observers.add(observer)
         return lambda: self._observers.discard(observer)
 
-    def _observe(self, kind: str, value: Any) -> None:
+    def _observe(self, event: events.Event | None, effects: Sequence[Effect]) -> None:
+        is_traced = is_logged("debug")
+        for effect in effects:
+            self.counters[type(effect).__name__] += 1
+        if self._observers:
+            for observer in tuple(self._observers):
+                if event is not None:
+                    observer("event", event)
+                for effect in effects:
+                    observer("effect", effect)
+        if event is not None and is_traced:
+            log("debug", line_of(event))
+        for effect in effects:
+            level = "info" if isinstance(effect, Announce | Withdraw | Deauthenticate) else "debug"
+            if is_traced or (level == "info" and is_logged("info")):
+                log(level, line_of(effect))
+
+    def _forwarding_changed(self) -> None:
+        """It has become possible to take encapsulated packets, or impossible: who looks for us there must know."""
+        assert self.peering is not None
+        self.engine.handover = self.peering.handover
+        if self.is_synced:
+            self.fib.apply_all(self._published())
+            self.peering.deliver_all()
+            self._must_publish_all = True
+            self._publish_wanted.set()
+
+    def _handed_over(self, fields: Mapping[str, Any]) -> None:
         for observer in tuple(self._observers):
-            observer(kind, value)
-        level = "info" if isinstance(value, Announce | Withdraw | Deauthenticate) else "debug"
-        if is_logged(level):
-            log(level, line_of(value))
+            observer("handover", fields)
 
     # -- the operator -----------------------------------------------------------------------------------------------
 
@@ -316,14 +401,8 @@ class Daemon:
             from roamroute.linux.stations import Nl80211Source  # only who asks for it pays
 
             yield "stations", Nl80211Source(self.config.roaming.interfaces, self.take, log).run()
-        if self.peers is not None:
-            yield "peers", self.peers.run()
-            assert self.config.peers is not None
-            if self.config.peers.discover is not None:
-                discover = ForeignRoutes(
-                    (self.config.peers.discover,), self.config.kernel.numbers, self._peers_discovered, log
-                )
-                yield "discovery", discover.run()
+        if self.peering is not None:
+            yield from self.peering.parts()
         yield "publisher", self._publish()
         from roamroute.control import serve  # control.py shows this class: the import would be a circle at the top
 
@@ -336,14 +415,6 @@ class Daemon:
     async def _follow_fib(self, changed: Callable[[FibChange], None]) -> None:
         roaming, numbers = self.config.roaming, self.config.kernel.numbers
         await ForeignRoutes(roaming.prefixes, numbers, changed, log, interfaces=roaming.interfaces).run()
-
-    def _peers_discovered(self, change: FibChange) -> None:
-        peers = self.config.peers
-        assert peers is not None
-        assert self.peers is not None
-        self._discovered = (self._discovered | set(change.foreign)) - change.lost - {peers.address}
-        self.peers.set_peers({*peers.addresses, *self._discovered})
-        self.take([self._own])
 
     async def _publish(self) -> None:
         """Tell the exporter the net change, one publication at a time; after a failure, everything."""
@@ -359,7 +430,7 @@ class Daemon:
             try:
                 async with asyncio.timeout(_PUBLISH_LIMIT_S), self._publishing:
                     if self._must_publish_all:
-                        await self.exporter.publish_all(tuple(self.engine.wanted.values()))
+                        await self.exporter.publish_all(self._published())
                         self._must_publish_all = False
                     else:
                         await self.exporter.publish(delta)
@@ -373,11 +444,11 @@ class Daemon:
                 pause_s = min(30.0, 2 * pause_s)
 
     async def _withdraw_all(self) -> None:
-        _notify_systemd("STOPPING=1")
+        notify("STOPPING=1")
         if self.config.kernel.keep_on_stop or not self.is_synced:
             log("info", "stopped, routes are kept" if self.is_synced else "stopped before it was in sync")
             return
-        withdrawn = frozenset(self.engine.wanted)
+        withdrawn = frozenset(route.address for route in self._published())
         limit_s = _STOP_LIMIT_S if self.exporter.needs().installs else _STOP_INJECTED_S
         self.drain()
         try:
@@ -391,6 +462,8 @@ class Daemon:
             text = str(error) or f"no end after {limit_s:g} s"
             log("warning", f"exporter {self.config.roaming.exporter}: {text} while withdrawing")
         self.fib.clear()
+        if self.peering is not None:
+            self.peering.clear()
         left = self._left(withdrawn)
         log("info", f"stopped, {len(left)} routes are left in the routing daemon" if left else "stopped, all withdrawn")
 
@@ -408,8 +481,8 @@ class Daemon:
             await self.exporter.close()
         await self.fib.close()
         self.gateway.close()
-        if self.peers is not None:
-            self.peers.close()
+        if self.peering is not None:
+            await self.peering.close()
 
 
 def _follow_hostapd(config: Config, emit: Callable[[events.Event], None]) -> HostapdSource | None:
@@ -418,22 +491,3 @@ def _follow_hostapd(config: Config, emit: Callable[[events.Event], None]) -> Hos
     from roamroute.hostapd import HostapdSource, roaming_link_of
 
     return HostapdSource(Path(config.stations.hostapd_dir), roaming_link_of(config.roaming.interfaces), emit, log)
-
-
-def _open_channel(config: Config, emit: Callable[[events.Event], None]) -> PeerChannel | None:
-    if config.peers is None:
-        return None
-    from roamroute.peers import PeerChannel, read_key  # PyNaCl: only who has peers pays
-
-    section = config.peers
-    return PeerChannel(section.address, section.port, read_key(Path(section.key_file)), section.addresses, emit, log)
-
-
-def _notify_systemd(state: str) -> None:
-    """sd_notify(3): one datagram to $NOTIFY_SOCKET; nothing happens without systemd."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-        notifier.connect("\0" + path[1:] if path.startswith("@") else path)
-        notifier.send(state.encode())

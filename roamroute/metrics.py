@@ -39,8 +39,8 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
                 yield GaugeMetricFamily(f"roamroute_routes_{name}", text, value=value)
             yield GaugeMetricFamily("roamroute_hosts", "hosts that are here or remembered", len(daemon.engine.hosts))
             yield GaugeMetricFamily("roamroute_exporter_up", "1 when the routing daemon answers", report.is_connected)
-            if daemon.peers is not None:
-                up = sum(peer.is_up for peer in daemon.peers.status().peers)
+            if daemon.peering is not None:
+                up = sum(peer.is_up for peer in daemon.peering.channel.status().peers)
                 yield GaugeMetricFamily("roamroute_peers_up", "peers with a session", up)
             counted = CounterMetricFamily("roamroute_handled", "events and effects by kind", labels=["kind"])
             for kind, count in daemon.counters.copy().items():
