@@ -374,6 +374,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         tasks = [asyncio.create_task(part, name=name) for name, part in self._parts()]
+        if not self.config.roaming.interfaces:  # without a client link there is nobody to wait for
+            self.take([self._own, events.NeighboursResynced(frozenset(), ())])
         stopping = asyncio.create_task(self._stop_wanted.wait(), name="stop")
         try:
             done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -392,15 +394,8 @@ class Daemon:
         yield "fib", self.fib.run()
         if self.exporter is not self.fib:
             yield "exporter", self.exporter.run()
-        yield "neighbours", self.neighbours.run()
-        if self.config.packets.enabled:
-            yield "packets", self.packets.run()
-        if self.hostapd is not None:
-            yield "hostapd", self.hostapd.run()
-        elif self.config.stations.source == "nl80211":
-            from roamroute.linux.stations import Nl80211Source  # only who asks for it pays
-
-            yield "stations", Nl80211Source(self.config.roaming.interfaces, self.take, log).run()
+        if self.config.roaming.interfaces:
+            yield from self._sources()
         if self.peering is not None:
             yield from self.peering.parts()
         yield "publisher", self._publish()
@@ -411,6 +406,17 @@ class Daemon:
             from roamroute.metrics import serve_metrics
 
             yield "metrics", serve_metrics(self, self.config.metrics)
+
+    def _sources(self) -> Iterable[tuple[str, Coroutine[Any, Any, None]]]:
+        yield "neighbours", self.neighbours.run()
+        if self.config.packets.enabled:
+            yield "packets", self.packets.run()
+        if self.hostapd is not None:
+            yield "hostapd", self.hostapd.run()
+        elif self.config.stations.source == "nl80211":
+            from roamroute.linux.stations import Nl80211Source  # only who asks for it pays
+
+            yield "stations", Nl80211Source(self.config.roaming.interfaces, self.take, log).run()
 
     async def _follow_fib(self, changed: Callable[[FibChange], None]) -> None:
         roaming, numbers = self.config.roaming, self.config.kernel.numbers
@@ -486,7 +492,7 @@ class Daemon:
 
 
 def _follow_hostapd(config: Config, emit: Callable[[events.Event], None]) -> HostapdSource | None:
-    if config.stations.source != "hostapd":
+    if config.stations.source != "hostapd" or not config.roaming.interfaces:
         return None
     from roamroute.hostapd import HostapdSource, roaming_link_of
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 def print_status(status: Mapping[str, Any]) -> None:
     """Print the answer to `status` as tables."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)  # ":a:" is part of an address
     routes, exporter = status["routes"], status["exporter"]
     state = "drained" if status["is_drained"] else "in sync" if status["is_synced"] else "starting"
     console.print(f"roamroute {status['version']}, {state}, up {_duration(status['uptime_s'])}")
