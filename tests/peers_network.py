@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
-from roamroute.events import ClaimAnswered, ClaimUnanswered, Event, HostClaimed
+from roamroute.events import ClaimAnswered, ClaimUnanswered, Event, HandoverReported, HostClaimed, HostHinted
 from roamroute.peers.exchange import Exchange, Outcome
-from roamroute.values import Answer, Basis, Claim, Mac, PeerId, Verdict
+from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, PeerId, Verdict
 
 KEY = bytes(range(32))
 FIRST = IPv6Address("fd44::a:1")
@@ -34,6 +34,14 @@ class Node:
         self.exchange = Exchange(address, key, random.Random(seed).randbytes)
         self.events: list[Event] = []
         self.verdict: Callable[[Claim], Verdict | None] = lambda _: Verdict.ACCEPTED
+        self.believed: dict[tuple[PeerId, Mac], Hint] = {}
+        """Who has which host, with which addresses, by hint or by an accepted claim: the later sequence number wins."""
+
+    def believe(self, told: Hint, is_claimed: bool = False) -> None:
+        """Note what was told. A copy of a claim may come after the hint that followed the claim."""
+        known = self.believed.get((told.peer, told.mac))
+        if known is None or told.sequence > known.sequence or (told.sequence == known.sequence and not is_claimed):
+            self.believed[told.peer, told.mac] = told
 
     @property
     def claims(self) -> list[Claim]:
@@ -42,6 +50,14 @@ class Node:
     @property
     def answers(self) -> list[ClaimAnswered]:
         return [event for event in self.events if isinstance(event, ClaimAnswered)]
+
+    @property
+    def hints(self) -> list[Hint]:
+        return [event.hint for event in self.events if isinstance(event, HostHinted)]
+
+    @property
+    def reports(self) -> list[HandoverReport]:
+        return [event.report for event in self.events if isinstance(event, HandoverReported)]
 
     @property
     def unanswered(self) -> list[ClaimUnanswered]:
@@ -87,9 +103,13 @@ class Network:
                 self.inject(node.address, peer, datagram, delay)
         for event in outcome.events:
             node.events.append(event)
+            if isinstance(event, HostHinted):
+                node.believe(event.hint)
             if isinstance(event, HostClaimed):
                 claim = event.claim
                 verdict = node.verdict(claim)
+                if verdict is Verdict.ACCEPTED:
+                    node.believe(Hint(claim.mac, claim.sequence, claim.peer, claim.addresses), is_claimed=True)
                 if verdict is not None:
                     answer = Answer(claim.mac, claim.sequence, verdict, claim.sequence, claim.peer, claim.addresses)
                     self.perform(node, node.exchange.send_answer(claim.peer, answer, self.now))

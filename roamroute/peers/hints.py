@@ -56,14 +56,6 @@ _Content = tuple[int, frozenset[Address]]
 """Sequence and addresses: what a hint says of a host."""
 
 
-@attrs.frozen
-class _Entry:
-    change: int
-    since: Instant
-    content: _Content
-    encoded: bytes
-
-
 @attrs.define
 class _Cursor:
     change: int = -1
@@ -76,6 +68,20 @@ class _Cursor:
     due: Instant = 0.0
     known: dict[Mac, _Content] = attrs.field(factory=dict)
     """Accepted claims, oldest first."""
+
+
+@attrs.define
+class _Entry:
+    change: int
+    since: Instant
+    content: _Content
+    encoded: bytes
+    is_correction: bool
+    """Another content of the same sequence number was sent to somebody: no claim says the last word."""
+    is_sent: bool = False
+
+    def is_known_by(self, cursor: _Cursor, mac: Mac) -> bool:
+        return not self.is_correction and cursor.known.get(mac) == self.content
 
 
 @attrs.frozen
@@ -122,8 +128,11 @@ class HintLog:
         known = self._entries.get(hint.mac)
         if known is not None and known.content == content:
             return
+        is_correction = (
+            known is not None and known.content[0] == hint.sequence and (known.is_sent or known.is_correction)
+        )
         change = next(self._serial)
-        self._entries[hint.mac] = _Entry(change, now, content, encode_message(hint))
+        self._entries[hint.mac] = _Entry(change, now, content, encode_message(hint), is_correction)
         self._changes.append(change)
         self._macs.append(hint.mac)
         if len(self._changes) > _COMPACTED_FROM + 2 * len(self._entries):
@@ -199,7 +208,7 @@ class HintLog:
     def _advance(self, cursor: _Cursor) -> Instant | None:
         """Pass what the peer knows already; say when the next entry is due, None at the end of the log."""
         for mac, entry in self._ahead(cursor):
-            if cursor.known.get(mac) != entry.content:
+            if not entry.is_known_by(cursor, mac):
                 return entry.since + QUIET_S
             self.spared += 1
             del cursor.known[mac]
@@ -213,11 +222,12 @@ class HintLog:
         parts: list[bytes] = []
         room = MESSAGES_BYTES_MAXIMUM - _END_BYTES
         for mac, entry in self._ahead(cursor):
-            if cursor.known.get(mac) == entry.content:
+            if entry.is_known_by(cursor, mac):
                 self.spared += 1
             elif len(entry.encoded) > room or len(parts) == MESSAGES_MAXIMUM - 1:
                 break
             else:
+                entry.is_sent = True
                 parts.append(entry.encoded)
                 room -= len(entry.encoded)
             cursor.known.pop(mac, None)

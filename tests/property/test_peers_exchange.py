@@ -1,25 +1,30 @@
 """Three access points over a bad network: whatever is lost, copied, delayed, replayed, forged or restarted.
 
 Held: a claim that is neither dropped nor replaced ends, per peer, with a final answer or with one `ClaimUnanswered`;
-a claim that was never made is never delivered; a network that is good again carries a claim within a second; memory
-stays bounded.
+a claim or hint that was never made is never delivered; a network that is good again carries a claim within a second;
+at last every peer knows what is shared, as it was said last, and nobody acknowledged what it did not take.
 """
 
 from __future__ import annotations
 
 import random
+from ipaddress import IPv6Address
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from peers_network import FIRST, SECOND, THIRD, Network, Node, claim_of
 
-from roamroute.values import Claim, PeerId, Verdict
+from roamroute.values import Claim, Hint, Mac, PeerId, Verdict
 
 PEERS = (FIRST, SECOND, THIRD)
+ADDRESSES = tuple(IPv6Address((0xFD44 << 112) + number) for number in range(4))
 
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("claim"), st.integers(0, 2), st.integers(1, 6)),
+        st.tuples(st.just("share"), st.integers(0, 2), st.integers(1, 6)),
+        st.tuples(st.just("share what was claimed"), st.integers(0, 2), st.integers(1, 6)),
+        st.tuples(st.just("unshare"), st.integers(0, 2), st.integers(1, 6)),
         st.tuples(st.just("wait"), st.sampled_from([0.001, 0.03, 0.3, 2.0, 6.0, 40.0]), st.just(0)),
         st.tuples(st.just("restart"), st.integers(0, 2), st.just(0)),
         st.tuples(st.just("replay"), st.integers(0, 2**16), st.integers(1, 30)),
@@ -83,6 +88,8 @@ def test_every_claim_is_delivered_or_reported_and_none_is_invented(
     made: set[Claim] = set()
     told: list[Claim] = []
     live: dict[Node, dict[Claim, int]] = {}
+    shared: dict[Node, dict[Mac, Hint]] = {}
+    hinted: set[Hint] = set()
     sequence = 0
 
     def judge(claim: Claim) -> Verdict | None:
@@ -101,7 +108,24 @@ def test_every_claim_is_delivered_or_reported_and_none_is_invented(
                 made.add(claim)
                 kept = {other: 0 for other in live.get(node, {}) if other.mac != claim.mac}
                 live[node] = {**kept, claim: 0}
+                shared.setdefault(node, {}).pop(claim.mac, None)  # of an earlier sequence number
+                node.exchange.unshare_hint(claim.mac)
                 network.claim(node, claim)
+            case "share" | "share what was claimed":
+                node = network.nodes[PEERS[int(value)]]
+                claimed = [claim for claim in live.get(node, {}) if claim.mac == claim_of(number).mac]
+                sequence += not claimed
+                hint = Hint(claim_of(number).mac, sequence, node.address, ADDRESSES[: sequence % 4])
+                for claim in claimed:
+                    addresses = claim.addresses if action != "share" else hint.addresses
+                    hint = Hint(claim.mac, claim.sequence, node.address, addresses)
+                shared.setdefault(node, {})[hint.mac] = hint
+                hinted.add(hint)
+                node.exchange.share_hint(hint, network.now)
+            case "unshare":
+                node = network.nodes[PEERS[int(value)]]
+                shared.setdefault(node, {}).pop(claim_of(number).mac, None)
+                node.exchange.unshare_hint(claim_of(number).mac)
             case "drop":
                 node = network.nodes[PEERS[int(value)]]
                 live[node] = {other: 0 for other in live.get(node, {}) if other.mac != claim_of(number).mac}
@@ -110,6 +134,7 @@ def test_every_claim_is_delivered_or_reported_and_none_is_invented(
                 network.run(value)
             case "restart":
                 live.pop(network.nodes[PEERS[int(value)]], None)
+                shared.pop(network.nodes[PEERS[int(value)]], None)
                 network.start(PEERS[int(value)])
             case "replay":
                 chance = random.Random(int(value))
@@ -135,6 +160,13 @@ def test_every_claim_is_delivered_or_reported_and_none_is_invented(
     verdict = Verdict.ACCEPTED
     network.fate = lambda *_: [network.delay_s]
     network.run(11.0)  # an absent peer is greeted every 10 s
+    assert {hint for node in network.nodes.values() for hint in node.hints} <= hinted
+    for node, known in shared.items():
+        for other in set(network.nodes.values()) - {node}:
+            for hint in known.values():
+                believed = other.believed[node.address, hint.mac]
+                assert (believed.sequence, set(believed.addresses)) == (hint.sequence, set(hint.addresses))
+        assert all(peer.hints_unacknowledged == 0 for peer in node.exchange.status())
     for node in network.nodes.values():
         assert all(peer.is_up for peer in node.exchange.status())
         before = len(told)
