@@ -98,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="what every link between two routers takes, in each direction; the server is two links away",
     )
+    parser.add_argument(
+        "--client-mtu",
+        type=_client_mtu,
+        default=defaults.client_mtu_bytes,
+        metavar="BYTES",
+        help="of the client's link; what is longer than 1460 is lost where an access point sends it on",
+    )
     parser.add_argument("--ipv4", action="store_true", help="the client has an IPv4 address too")
     parser.add_argument(
         "--first-visits",
@@ -145,6 +152,7 @@ def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
             has_loop=arguments.loop,
             link_delay_s=arguments.delay,
             peer_loss_percent=arguments.peer_loss,
+            client_mtu_bytes=arguments.client_mtu,
             is_polite=arguments.disassociate,
             has_ipv4=arguments.ipv4,
             first_visits=arguments.first_visits,
@@ -253,6 +261,13 @@ def _milliseconds(text: str) -> float:
     if not 0 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"must be 0 to 1000, not {shlex.quote(text)}")
     return value / 1000
+
+
+def _client_mtu(text: str) -> int:
+    value = int(text)
+    if not 1280 <= value <= 1500:
+        raise argparse.ArgumentTypeError(f"must be 1280 to 1500, not {shlex.quote(text)}")
+    return value
 
 
 def _access_points(text: str) -> int:

@@ -154,6 +154,7 @@ class Laboratory:
             self.daemons,
             address_count=self.options.addresses,
             has_ipv4=self.options.has_ipv4,
+            mtu_bytes=self.options.client_mtu_bytes,
         )
         client.start()
         self.traffic.far.receive(namespace)

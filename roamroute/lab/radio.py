@@ -131,6 +131,7 @@ class Client:
         *,
         address_count: int = 8,
         has_ipv4: bool = False,
+        mtu_bytes: int = 1500,
     ) -> None:
         self.air = air
         self.namespace = namespace
@@ -143,6 +144,7 @@ class Client:
         self.left_at = 0.0
         self.connected_at = 0.0
         self._daemons = daemons
+        self._mtu_bytes = mtu_bytes
         self._is_logged_off = False
         self._is_configured = False
         air.add_port(namespace, self.port, mac=self.mac, is_open=False)
@@ -154,7 +156,7 @@ class Client:
 
     def start(self) -> None:
         """Start wpa_supplicant; the client is in no cell yet."""
-        self.namespace.ip(f"link set {CLIENT_LINK} up")
+        self.namespace.ip(f"link set {CLIENT_LINK} mtu {self._mtu_bytes} up")
         self.supplicant.start()
 
     def leave(self, *, is_polite: bool = False) -> None:

@@ -86,7 +86,9 @@ def test_a_daemon_belongs_to_one_routing(monkeypatch: pytest.MonkeyPatch, words:
         runs(*words, "--daemon", "/opt/daemon")
 
 
-@pytest.mark.parametrize("words", [("--aps", "1"), ("--roams", "0"), ("--mode", "magic")])
+@pytest.mark.parametrize(
+    "words", [("--aps", "1"), ("--roams", "0"), ("--mode", "magic"), ("--client-mtu", "9000"), ("--delay", "-1")]
+)
 def test_impossible_numbers_and_modes_are_refused(words: tuple[str, str]) -> None:
     with pytest.raises(SystemExit) as refusal:
         options(*words)
