@@ -25,8 +25,10 @@ from roamroute import effects, events
 from roamroute.admission import Admission
 from roamroute.delta import fold
 from roamroute.engine import Engine
-from roamroute.policy import Policy
+from roamroute.policy import Handover, Policy
+from roamroute.segments import segments_of
 from roamroute.testing.clock import Appointment, VirtualClock
+from roamroute.testing.courier import ClaimCourier, HintCourier, Message, Network
 from roamroute.testing.kernel import FakeKernel
 from roamroute.values import (
     Address,
@@ -38,137 +40,27 @@ from roamroute.values import (
     PeerId,
     Prefix,
     Seconds,
+    Segments,
     Station,
-    Verdict,
 )
 
 ROAMING_PREFIX: Prefix = ip_network("fd44:0:0:1::/64")
 LINK = "wlan0"
-REPEAT_S: tuple[Seconds, ...] = (0.02, 0.06, 0.14, 0.3, 0.62, 1.26, 2.2, 3.2, 4.2)  # since the claim was first sent
-GIVE_UP_S: Seconds = 5.0
 INACTIVITY_S: Seconds = 300.0  # hostapd's ap_max_inactivity: so long lives a ghost
-
-Message = Claim | Answer
-
-
-class Network:
-    """Unicast between access points, with latency, loss, duplication and reordering; all drawn from one seed."""
-
-    def __init__(self, clock: VirtualClock, randomness: random.Random) -> None:
-        self.clock = clock
-        self.latency: Seconds = 0.002
-        self.jitter: Seconds = 0.0
-        """Up to so much is added to each message: above zero messages overtake each other."""
-        self.loss = 0.0
-        self.duplication = 0.0
-        self.cut: set[frozenset[PeerId]] = set()
-        """Pairs of peers between which nothing passes."""
-        self.sent = 0
-        self._random = randomness
-        self._ends: dict[PeerId, AccessPoint] = {}
-
-    def attach(self, access_point: AccessPoint) -> None:
-        """Let the access point be reached."""
-        self._ends[access_point.peer] = access_point
-
-    def send(self, source: PeerId, target: PeerId, message: Message) -> None:
-        """Send one datagram, which may get lost."""
-        self.sent += 1
-        copies = 1 + (self._random.random() < self.duplication if self.duplication else 0)
-        for _ in range(copies):
-            if self.loss and self._random.random() < self.loss:
-                continue
-            delay = self.latency + (self._random.random() * self.jitter if self.jitter else 0.0)
-            self.clock.after(delay, lambda: self._arrive(source, target, message))
-
-    def is_cut(self, one: PeerId, other: PeerId) -> bool:
-        """True when nothing passes between the two."""
-        return bool(self.cut) and frozenset((one, other)) in self.cut
-
-    def _arrive(self, source: PeerId, target: PeerId, message: Message) -> None:
-        end = self._ends.get(target)
-        if end is not None and end.is_running and not self.is_cut(source, target):
-            end.received(source, message)
-
-
-@attrs.define(eq=False)
-class _Outstanding:
-    effect: effects.SendClaim
-    waiting: set[PeerId]
-    repeats: int = 0
-    timer: Appointment | None = None
-
-
-class ClaimCourier:
-    """Repeats each claim until every peer has answered, or 5 s have passed: see `SendClaim`."""
-
-    def __init__(self, access_point: AccessPoint, network: Network) -> None:
-        self._access_point = access_point
-        self._network = network
-        self._outstanding: dict[Mac, _Outstanding] = {}
-
-    def __len__(self) -> int:
-        return len(self._outstanding)
-
-    def send(self, effect: effects.SendClaim) -> None:
-        """Send to all peers and keep repeating."""
-        self.drop(effect.claim.mac)
-        outstanding = _Outstanding(effect, set(self._access_point.neighbours))
-        if outstanding.waiting:
-            self._outstanding[effect.claim.mac] = outstanding
-            self._send(outstanding)
-
-    def drop(self, mac: Mac) -> None:
-        """Stop repeating the claim for this MAC."""
-        outstanding = self._outstanding.pop(mac, None)
-        if outstanding is not None and outstanding.timer is not None:
-            outstanding.timer.cancel()
-
-    def close(self) -> None:
-        """Stop everything."""
-        for mac in list(self._outstanding):
-            self.drop(mac)
-
-    def answered(self, peer: PeerId, answer: Answer) -> None:
-        """An answer other than PENDING ends the repetition to that peer."""
-        outstanding = self._outstanding.get(answer.mac)
-        if (
-            outstanding is not None
-            and outstanding.effect.claim.sequence == answer.claimed
-            and answer.verdict is not Verdict.PENDING
-        ):
-            outstanding.waiting.discard(peer)
-            if not outstanding.waiting:
-                self.drop(answer.mac)
-
-    def _send(self, outstanding: _Outstanding) -> None:
-        claim = outstanding.effect.claim
-        for peer in sorted(outstanding.waiting, key=int):
-            self._network.send(self._access_point.peer, peer, claim)
-        if outstanding.repeats < len(REPEAT_S):
-            before = REPEAT_S[outstanding.repeats - 1] if outstanding.repeats else 0.0
-            delay = REPEAT_S[outstanding.repeats] - before
-            outstanding.repeats += 1
-            outstanding.timer = self._network.clock.after(delay, lambda: self._send(outstanding))
-        else:
-            outstanding.timer = self._network.clock.after(GIVE_UP_S - REPEAT_S[-1], lambda: self._give_up(outstanding))
-
-    def _give_up(self, outstanding: _Outstanding) -> None:
-        claim = outstanding.effect.claim
-        self.drop(claim.mac)
-        for peer in sorted(outstanding.waiting, key=int):
-            self._access_point.emit(events.ClaimUnanswered(peer, claim.mac, claim.sequence))
 
 
 class AccessPoint:
     """One router: an engine, its neighbour table, its hostapd and its end of the peers' channel."""
 
-    def __init__(self, world: World, name: str, peer: PeerId, links: Sequence[str], policy: Policy) -> None:
+    def __init__(
+        self, world: World, name: str, peer: PeerId, links: Sequence[str], policy: Policy, handover: Handover
+    ) -> None:
         self.world = world
         self.name = name
         self.peer = peer
         self.links = tuple(links)
         self.policy = policy
+        self.handover = handover
         self.is_running = True
         self.associated: dict[Mac, str] = {}
         """What hostapd believes: MAC to link, ghosts included."""
@@ -176,6 +68,8 @@ class AccessPoint:
         """The fold of what the engine asked for since its start; equal to `engine.wanted` or the engine is wrong."""
         self.effects: list[tuple[Instant, effects.Effect]] = []
         """Everything that was asked for, when the world records."""
+        self.forwards: dict[Address, effects.Forward] = {}
+        """The fold of what the engine asked to send on; equal to `engine.forwards`."""
         self.watching: dict[Mac, str] = {}
         self._generation = 0
         self._timer: Appointment | None = None
@@ -183,6 +77,7 @@ class AccessPoint:
         self._inactivity: dict[Mac, Appointment] = {}
         self.kernel = FakeKernel(world.clock, links, self._netlink, self._answers, seed=world.random.getrandbits(32))
         self.courier = ClaimCourier(self, world.network)
+        self.hints = HintCourier(self, world.network)
         self.engine = self._new_engine()
 
     def __repr__(self) -> str:
@@ -192,6 +87,10 @@ class AccessPoint:
     def neighbours(self) -> list[PeerId]:
         """All other access points' peer identifiers."""
         return [other.peer for other in self.world.access_points if other is not self]
+
+    def delivers(self, address: Address) -> bool:
+        """True when packets for the address go out of a client link: the table that decapsulated packets meet."""
+        return address in self.engine.wanted and address not in self.engine.lingering
 
     # -- the shell --------------------------------------------------------------------------------------------------
 
@@ -209,9 +108,11 @@ class AccessPoint:
         """A datagram came."""
         if isinstance(message, Claim):
             self._handle(events.HostClaimed(message), self._generation)
-        else:
+        elif isinstance(message, Answer):
             self.courier.answered(source, message)
             self._handle(events.ClaimAnswered(source, message), self._generation)
+        elif (hint := self.hints.received(source, message)) is not None:
+            self._handle(events.HostHinted(hint), self._generation)
 
     def _handle(self, event: events.Event, generation: int) -> None:
         if not self.is_running or generation != self._generation:
@@ -253,8 +154,14 @@ class AccessPoint:
                     self.watching.pop(mac, None)
                 case effects.Announce() | effects.Withdraw() | effects.AdvertiseGateway() | effects.Note():
                     pass
-                case effects.Forward() | effects.EndForward() | effects.ShareHint() | effects.UnshareHint():
-                    pass
+                case effects.Forward(address=address):
+                    self.forwards[address] = effect
+                case effects.EndForward(address=address):
+                    del self.forwards[address]
+                case effects.ShareHint(hint=hint):
+                    self.hints.share(hint)
+                case effects.UnshareHint(mac=mac):
+                    self.hints.unshare(mac)
         self._arm()
 
     def _arm(self) -> None:
@@ -267,7 +174,8 @@ class AccessPoint:
 
     def _new_engine(self) -> Engine:
         admission = Admission(self.links, self.world.prefixes)
-        return Engine(admission, self.policy, me=self.peer, seed=self.world.random.getrandbits(32))
+        seed = self.world.random.getrandbits(32)
+        return Engine(admission, self.policy, me=self.peer, seed=seed, handover=self.handover)
 
     # -- what may happen to it --------------------------------------------------------------------------------------
 
@@ -276,6 +184,7 @@ class AccessPoint:
         self._generation += 1
         self.is_running = True
         self.wanted = {}
+        self.forwards = {}
         self.watching = {}
         self.engine = self._new_engine()
         others = frozenset(other.peer for other in self.world.access_points)
@@ -283,14 +192,20 @@ class AccessPoint:
         self.resync()
         for other in self.world.access_points:
             if other is not self and other.is_running and not self.world.network.is_cut(self.peer, other.peer):
-                self.emit(events.PeerJoined(other.peer))
-                other.emit(events.PeerJoined(self.peer))
+                self.met(other.peer)
+                other.met(self.peer)
+
+    def met(self, peer: PeerId) -> None:
+        """A session with the peer stands (anew)."""
+        self.hints.joined(peer)
+        self.emit(events.PeerJoined(peer))
 
     def kill(self) -> None:
         """The daemon dies; kernel and hostapd go on."""
         self.is_running = False
         self._generation += 1
         self.courier.close()
+        self.hints.close()
         self.watching = {}
         if self._timer is not None:
             self._timer.cancel()
@@ -434,10 +349,12 @@ class World:
         prefixes: Sequence[Prefix] = (ROAMING_PREFIX,),
         is_recording: bool = False,
         log: Callable[[str], None] | None = None,
+        handover: Handover | None = None,
     ) -> None:
         self.random = random.Random(seed)
         self.clock = VirtualClock()
         self.policy = policy or Policy()
+        self.handover = handover or Handover()
         self.prefixes = tuple(prefixes)
         self.network = Network(self.clock, self.random)
         self.access_points: list[AccessPoint] = []
@@ -447,10 +364,23 @@ class World:
         self.log = log
         self._numbers = itertools.count(1)
 
-    def access_point(self, name: str, links: Sequence[str] = (LINK,), policy: Policy | None = None) -> AccessPoint:
-        """Make an access point and start it."""
+    def access_point(
+        self,
+        name: str,
+        links: Sequence[str] = (LINK,),
+        policy: Policy | None = None,
+        handover: Handover | None = None,
+    ) -> AccessPoint:
+        """Make an access point and start it; without links it is a router that only takes part as a peer.
+
+        It has the segments of its mesh address, unless it does not forward.
+        """
         peer = IPv6Address(0xFD4400000000000A << 64 | len(self.access_points) + 1)
-        made = AccessPoint(self, name, peer, links, policy or self.policy)
+        handover = handover or self.handover
+        if handover.is_forwarding:
+            segments = segments_of(peer, self.prefixes) if links else Segments()
+            handover = attrs.evolve(handover, segments=segments, is_forwarding_all=not links)
+        made = AccessPoint(self, name, peer, links, policy or self.policy, handover)
         self.access_points.append(made)
         self.network.attach(made)
         made.start()
@@ -472,8 +402,12 @@ class World:
         self.clock.run(duration)
 
     def announcers(self, address: Address) -> list[AccessPoint]:
-        """The running access points that want a route for `address` now."""
-        return [one for one in self.access_points if one.is_running and address in one.engine.wanted]
+        """The running access points that have `address` now, and want a route for it; without those that linger."""
+        return [one for one in self.access_points if one.is_running and one.delivers(address)]
+
+    def lingerers(self, address: Address) -> list[AccessPoint]:
+        """The running access points that want a route for `address` although its host is elsewhere."""
+        return [one for one in self.access_points if one.is_running and address in one.engine.lingering]
 
     def holders(self, mac: Mac) -> set[PeerId | None]:
         """Who the access points that know the host believe holds it; one element when they agree."""
@@ -489,8 +423,8 @@ class World:
     def mend(self, one: AccessPoint, other: AccessPoint) -> None:
         """Messages pass again, and the session is set up anew."""
         self.network.cut.discard(frozenset((one.peer, other.peer)))
-        one.emit(events.PeerJoined(other.peer))
-        other.emit(events.PeerJoined(one.peer))
+        one.met(other.peer)
+        other.met(one.peer)
 
     def _lose_session(self, pair: frozenset[PeerId], one: AccessPoint, other: AccessPoint) -> None:
         if pair in self.network.cut:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from roamroute.engine import Engine
-from roamroute.values import Nud
+from roamroute.values import Nud, PeerId
 
 
 def broken_invariants(engine: Engine) -> Iterator[str]:
@@ -52,6 +52,31 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     yield from _too_many("bound addresses", len(book._bound), bindings)
     yield from _too_many("hosts", len(book.hosts), policy.hosts_remembered)
     yield from _too_many("entries", len(entries), policy.addresses_total)
+    forwards = book.forwards
+    yield from _too_many("forwards", len(forwards), policy.forwards_total)
+    of_hosts = {address for addresses in forwards._of_host.values() for address in addresses}
+    if not set(forwards.active) == forwards._sending.keys() == of_hosts:
+        yield "the forwards' indices differ"
+    for address, forward in forwards.active.items():
+        if not admission.admits_address(address) or not admission.is_segment(forward.segment):
+            yield f"{forward} is not admitted"
+        if ("forward", address) not in book.times:
+            yield f"{forward}: nothing will ever end it"
+    for address in engine.lingering:
+        if ("linger", address) not in book.times:
+            yield f"{address} lingers for ever"
+    oscillations = book.oscillations
+    yield from _too_many("oscillations", len(oscillations), policy.hosts_remembered + 1 + 1024)
+    for mac in engine.oscillating:
+        if ("hold", mac) not in book.times:
+            yield f"{mac} is held for ever"
+    for peer, count in book._hinted.items():
+        if count != sum(host.hinted_by == peer for host in book.hosts.values()):
+            yield f"{count} hosts are hinted by {peer}"
+        yield from _too_many(f"hints of {peer}", count, policy.hints_per_peer)
+    shared = engine._hints._shared
+    if any(mac not in book.hosts or book.hosts[mac].holder != book.me for mac in shared):
+        yield "what is shared is not ours"
     yield from _too_many("foreign routes", len(engine.foreign), 4 * policy.addresses_total)
     yield from _too_many("questions", len(book.questions), 1024)
     yield from _too_many("urgent probes", len(book._urgent), 4096)
@@ -66,6 +91,40 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     tested = {(address, mac) for address, macs in trials._tested_for.items() for mac in macs}
     if tested != {(address, mac) for mac, trial in trials._trials.items() for address in trial.untested}:
         yield "the index of tested addresses is not the union of the trials"
+
+
+def broken_forwards(engines: Mapping[PeerId, Engine], is_all_known: bool = True) -> Iterator[str]:
+    """Say which forwards of several access points may send a packet round in a circle.
+
+    No chain for an address, whoever has it, comes back. Along a chain for one host the order grows, unless one of them
+    was restarted, and counts anew until it has been told (`is_all_known` is false).
+    """
+    for peer, engine in engines.items():
+        for address, forward in engine.forwards.items():
+            sending = engine._book.forwards._sending[address]
+            if address in engine._book.entries and engine._book.entries[address].is_wanted:
+                yield f"{peer} sends {address} on to {forward.peer}, although it is here"
+            if forward.peer == peer:
+                yield f"{peer} sends {address} on to itself"
+            beyond = engines.get(forward.peer)
+            if beyond is not None and address in beyond.forwards:
+                further = beyond._book.forwards._sending[address]
+                if is_all_known and further.mac == sending.mac and not further.order > sending.order:
+                    yield f"{address} goes from {peer} by {sending.order} to {forward.peer}, and on by {further.order}"
+            passed = {peer}
+            while beyond is not None and address in beyond.forwards:
+                if forward.peer in passed:
+                    yield f"{address} goes round: {peer}, …, {forward.peer}"
+                    break
+                passed.add(forward.peer)
+                forward = beyond.forwards[address]
+                beyond = engines.get(forward.peer)
+    for peer, engine in engines.items():
+        for address in engine.lingering:
+            mac = engine._book.lingering.owner(address)
+            host = engine.hosts.get(mac) if mac is not None else None
+            if address not in engine.forwards and (host is None or host.holder != peer):
+                yield f"{address} lingers at {peer}, and is not sent on"
 
 
 def _too_many(what: str, count: int, limit: int) -> Iterator[str]:

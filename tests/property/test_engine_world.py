@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from roamroute import events
-from roamroute.policy import Policy
+from roamroute.policy import Handover, Policy
 from roamroute.testing.air import LINK, AccessPoint, RoamingStation, World
-from roamroute.testing.invariants import broken_invariants
+from roamroute.testing.invariants import broken_forwards, broken_invariants
 from roamroute.values import Station
 
 POLICY = Policy(
@@ -24,26 +27,41 @@ POLICY = Policy(
     probe_burst=3,
     urgent_probes_per_second=50.0,
     denial_s=10.0,
+    forwarding_s=20.0,
+    forwarding_limit_s=60.0,
+    forwards_total=5,
+    hints_per_peer=3,
+    oscillation_moves=4,
+    oscillation_hold_s=2.0,
 )
 LINKS = (LINK, "wlan1")
 which_point = st.integers(0, 2)
+which_peer = st.integers(0, 3)
 which_station = st.integers(0, 2)
+HANDOVERS = (
+    Handover(),
+    Handover(),
+    Handover(is_forwarding=False),
+    Handover(is_sharing_hints=False, is_forwarding=False),
+)
 moments = st.sampled_from([0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.5, 1.0, 3.0, 6.0, 20.0])
 
 
 class Mesh(RuleBasedStateMachine):
-    """Three access points with two links each, two honest stations and one that lies."""
+    """Three access points with two links each, a router, two honest stations and one that lies."""
 
     @initialize(
         seed=st.integers(0, 2**16),
         loss=st.sampled_from([0.0, 0.0, 0.5, 0.9]),
         latency=st.sampled_from([0.0, 0.0005, 0.02]),
+        handovers=st.tuples(*(st.sampled_from(HANDOVERS) for _ in range(4))),
     )
-    def build(self, seed: int, loss: float, latency: float) -> None:
+    def build(self, seed: int, loss: float, latency: float, handovers: tuple[Handover, ...]) -> None:
         self.world = World(seed, POLICY, log=print if os.environ.get("ROAMROUTE_TRACE") else None)
         self.world.netlink_latency = latency
-        for name in "abc":
-            self.world.access_point(name, LINKS)
+        for name, handover in zip("abc", handovers, strict=False):
+            self.world.access_point(name, LINKS, handover=handover)
+        self.world.access_point("router", (), handover=handovers[3])
         self.stations = [self.world.station(count=2), self.world.station(count=1)]
         self.liar = self.world.station(count=1)
         self.is_lossy(loss)
@@ -60,6 +78,12 @@ class Mesh(RuleBasedStateMachine):
     @rule(station=which_station, to=which_point, link=st.sampled_from(LINKS), says_goodbye=st.booleans())
     def roams(self, station: int, to: int, link: str, says_goodbye: bool) -> None:
         self.one(station).roam(self.point(to), link, says_goodbye)
+
+    @rule(station=which_station, to=which_point, moment=moments)
+    def settles(self, station: int, to: int, moment: float) -> None:
+        self.one(station).roam(self.point(to))
+        self.one(station).speak()
+        self.world.run(moment)
 
     @rule(station=which_station, to=which_point, moment=moments, other=which_point)
     def roams_and_comes_back(self, station: int, to: int, moment: float, other: int) -> None:
@@ -100,7 +124,7 @@ class Mesh(RuleBasedStateMachine):
     def time_passes(self, moment: float) -> None:
         self.world.run(moment)
 
-    @rule(number=which_point, moment=moments)
+    @rule(number=which_peer, moment=moments)
     def is_killed(self, number: int, moment: float) -> None:
         self.point(number).kill()
         self.is_all_known = False
@@ -143,6 +167,17 @@ class Mesh(RuleBasedStateMachine):
         self.point(number).emit(events.StationLeft(Station(self.one(station).mac, link), is_reauthenticating=True))
         self.is_all_known = False
 
+    @rule(station=which_station, moment=st.sampled_from([0.0, 0.01, 0.2]), turns=st.integers(2, 12), at=which_point)
+    def bounces(self, station: int, moment: float, turns: int, at: int) -> None:
+        for turn in range(turns):
+            self.one(station).roam(self.point((at + turn % 2) % 3))
+            self.world.run(moment)
+
+    @rule(number=which_peer)
+    def packets_are_sent_on(self, number: int) -> None:
+        for address in self.point(number).forwards:
+            self.point(number).emit(events.ForwardUsed(address))
+
     @rule(number=which_point)
     def drains(self, number: int) -> None:
         self.point(number).emit(events.Drained())
@@ -157,7 +192,7 @@ class Mesh(RuleBasedStateMachine):
         self.world.network.duplication = loss / 2
         self.world.network.jitter = loss / 10
 
-    @rule(one=which_point, other=which_point)
+    @rule(one=which_peer, other=which_peer)
     def is_cut(self, one: int, other: int) -> None:
         if one != other:
             self.world.cut(self.point(one), self.point(other))
@@ -165,6 +200,9 @@ class Mesh(RuleBasedStateMachine):
     @precondition(lambda self: self.world.network.cut)
     @rule()
     def is_mended(self) -> None:
+        self.mends()
+
+    def mends(self) -> None:
         for pair in sorted(self.world.network.cut, key=lambda pair: sorted(map(int, pair))):
             one, other = (point for point in self.world.access_points if point.peer in pair)
             self.world.mend(one, other)
@@ -173,7 +211,10 @@ class Mesh(RuleBasedStateMachine):
     def invariants_hold(self) -> None:
         for point in self.world.access_points:
             assert point.wanted == dict(point.engine.wanted)
+            assert point.forwards == dict(point.engine.forwards)
             assert list(broken_invariants(point.engine)) == []
+        engines = {point.peer: point.engine for point in self.world.access_points if point.is_running}
+        assert list(broken_forwards(engines, self.is_all_known)) == []
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -185,13 +226,17 @@ class Mesh(RuleBasedStateMachine):
                 assert self.world.announcers(address) == expected, (station.mac, address)
             if station.access_point is not None and self.is_all_known:
                 assert self.world.holders(station.mac) <= {station.access_point.peer, None}
+        for point in self.world.access_points:
+            assert not point.forwards
+            assert not point.engine.lingering
+            assert not point.engine.oscillating
 
     def quieten(self) -> None:
         """Nobody lies, moves or is cut off any more; sources resynchronise, time passes.
 
         The first station speaks ND from all its addresses; the other one cached its gateway and sends data only.
         """
-        self.is_mended()
+        self.mends()
         self.is_lossy(0.0)
         self.liar.vanish()
         for point in self.world.access_points:
@@ -214,6 +259,57 @@ def limits(examples: int, steps: int) -> Any:
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
+
+
+def wander(seed: int, steps: int) -> None:
+    """Any rules at random, for long: what hypothesis, which prefers the simple, comes to seldom."""
+    chance = random.Random(seed)
+    mesh = Mesh()
+    latencies, losses = (0.0, 0.0005, 0.02), (0.0, 0.0, 0.5)
+    mesh.build(seed, chance.choice(losses), chance.choice(latencies), tuple(chance.choice(HANDOVERS) for _ in range(4)))
+    for _ in range(steps):
+        take_a_step(mesh, chance)
+        mesh.invariants_hold()
+    mesh.teardown()
+
+
+def take_a_step(mesh: Mesh, chance: random.Random) -> None:
+    """One rule, drawn by weight."""
+    point, other, peer, station = (chance.randrange(limit) for limit in (3, 4, 4, 3))
+    link, is_so = chance.choice(LINKS), chance.random() < 0.5
+    moment = chance.choice((0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.5, 1.0, 3.0, 6.0, 20.0))
+    steps_of_life: list[Callable[[], None]] = [
+        *(lambda: mesh.settles(station, point, moment),) * 6,
+        *(lambda: mesh.time_passes(moment),) * 4,
+        lambda: mesh.roams(station, point, link, is_so),
+        lambda: mesh.roams_and_comes_back(station, point, moment, other % 3),
+        lambda: mesh.speaks(station),
+        lambda: mesh.sends_data(station),
+        lambda: mesh.lies(station % 2, chance.choice(("solicits", "advertises", "data"))),
+        lambda: mesh.sleeps(station, moment),
+        lambda: mesh.vanishes(station),
+        lambda: mesh.is_killed(peer, moment),
+        lambda: mesh.resyncs(point),
+        lambda: mesh.hostapd_restarts(point),
+        lambda: mesh.link_flaps(point, link, moment),
+        lambda: mesh.kernel_prunes(point, station),
+        lambda: mesh.foreign_route(point, station),
+        lambda: mesh.bridge_learns(point, station, link),
+        lambda: mesh.bridge_forgets(point, station),
+        lambda: mesh.bounces(station, chance.choice((0.0, 0.01, 0.2)), chance.randint(2, 12), point),
+        lambda: mesh.packets_are_sent_on(peer),
+        lambda: mesh.drains(point),
+        *(lambda: mesh.resumes(point),) * 2,
+        lambda: mesh.is_lossy(chance.choice((0.0, 0.0, 0.3, 0.9))),
+        lambda: mesh.is_cut(point, other),
+        *(lambda: mesh.mends(),) * 2,
+    ]
+    chance.choice(steps_of_life)()
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ROAMROUTE_SEEDS", 20))))
+def test_a_long_life_at_random_ends_well(seed: int) -> None:
+    wander(seed, 60)
 
 
 TestMesh = Mesh.TestCase
