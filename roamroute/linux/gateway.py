@@ -22,8 +22,11 @@ from roamroute.values import Mac, Seconds
 from roamroute.wire import advertisements
 
 GATEWAY = IPv6Address("fe80::1")
-REPEATED_AFTER_S: tuple[Seconds, ...] = (0.02, 0.1)
-"""hostapd reports the station when it has sent its last message; the station may still be installing the keys."""
+REPEATED_AFTER_S: tuple[Seconds, ...] = (0.002, 0.005, 0.02, 0.1)
+"""hostapd reports the station when it has sent its last message; the station may still be installing the keys.
+
+With 802.11r (FT-PSK, wpa_supplicant 2.10) it always is: the first frame is lost.
+"""
 
 
 class GatewayAdvertiser:
@@ -35,7 +38,7 @@ class GatewayAdvertiser:
         self._pending: set[asyncio.TimerHandle] = set()
 
     def advertise(self, link: str, station: Mac) -> None:
-        """Tell now, and twice more within 0.1 s. Never raises; what fails is told in the log, once a while."""
+        """Tell now, and four times more within 0.1 s. Never raises; what fails is told in the log, once a while."""
         try:
             frames = tuple(_frames(link, station))
         except MachineUnfit as error:
