@@ -193,7 +193,9 @@ def measured_roam(set_up: SetUp, choice: random.Random) -> dict[str, Any]:
     end = time.monotonic()
     found: dict[str, Any] = {"from": source, "to": target, "at": connected, "layer2_s": connected - asked}
     for name, record in records.items():
-        figures = gap(list(record), list(recorder.sendings), asked, connected, end)
+        # what the client had sent before may be on the backbone yet; what it receives now comes by the new access point
+        since = connected if name == "uplink" else asked - 1
+        figures = gap(list(record), list(recorder.sendings), since, asked, connected, end)
         found |= {f"{name}_{what}": value for what, value in figures.items()}
     if set_up.anatomy is not None:
         found["steps"] = set_up.anatomy.steps(source, target, asked, connected)
@@ -201,14 +203,19 @@ def measured_roam(set_up: SetUp, choice: random.Random) -> dict[str, Any]:
 
 
 def gap(
-    record: Sequence[Arrival], sendings: Sequence[tuple[int, float]], asked: float, connected: float, end: float
+    record: Sequence[Arrival],
+    sendings: Sequence[tuple[int, float]],
+    since: float,
+    asked: float,
+    connected: float,
+    end: float,
 ) -> Mapping[str, Any]:
     """One direction of a roam that was `asked` for, in seconds and probes.
 
-    `s`: from the connection to the first arrival. `hole_s`: the longest silence after that. `lost`: what was sent since
+    `s`: from the connection to the first arrival of what was sent after `since`. `hole_s`: the longest silence after that. `lost`: what was sent since
     the roam was asked for and did not arrive; `lost_later`: those of them that were sent after the connection.
     """
-    after = sorted(moment for moment, _, _ in record if moment >= connected)
+    after = sorted(moment for moment, _, sent_at in record if moment >= connected and sent_at >= since)
     arrived = {number for _, number, _ in record}
     missing = [at for number, at in sendings if asked <= at < end - SETTLED_S and number not in arrived]
     return {
