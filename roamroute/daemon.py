@@ -49,19 +49,15 @@ from roamroute.linux.gateway import GatewayAdvertiser
 from roamroute.linux.neighbours import NeighbourSource
 from roamroute.linux.packets import PacketSource
 from roamroute.logs import RepeatedWarnings, is_logged, line_of, log
+from roamroute.pauses import collect_rarely, freeze
 from roamroute.policy import Handover
+from roamroute.publisher import Publisher
 from roamroute.systemd import notify
-from roamroute.values import Address, HostRoute, Instant, Seconds
+from roamroute.values import Address, HostRoute, Instant
 
 if TYPE_CHECKING:
     from roamroute.hostapd import HostapdSource
     from roamroute.peering import Peering
-
-_PUBLISH_LIMIT_S: Seconds = 10.0  # an exporter that takes longer is told everything again
-_PUBLISH_PAUSE_S: Seconds = 1.0  # before a failed publication is tried again, doubled up to 30 s
-_STOP_LIMIT_S: Seconds = 5.0  # systemd kills after 90 s by default; an operator at a terminal waits less gladly
-_STOP_INJECTED_S: Seconds = 30.0  # where nobody else can take the routes away: FRR needs 20 s for 5,000
-_STOP_LOOK_S: Seconds = 0.05
 
 Observer = Callable[[str, Any], None]
 """Gets "event" or "effect" and the value, or "handover" and its fields; called synchronously, must not block."""
@@ -114,10 +110,7 @@ class Daemon:
         self._observers: set[Observer] = set()
         self._warnings = RepeatedWarnings()
         self._timer: asyncio.TimerHandle | None = None
-        self._unpublished: list[Effect] = []
-        self._publish_wanted = asyncio.Event()
-        self._publishing = asyncio.Lock()
-        self._must_publish_all = True
+        self._publisher = Publisher(roaming.exporter, self.exporter, self._published)
         self._stop_wanted = asyncio.Event()
         self._is_handling = False
         self._backlog: deque[events.Event] = deque()
@@ -230,8 +223,7 @@ class Daemon:
             delta = coalesce(routing)
             if routing:
                 self.fib.apply(delta)
-                self._unpublished += routing
-                self._publish_wanted.set()
+                self._publisher.changed(routing)
             if peering is not None:
                 peering.deliver(delta, forwards)
         done_at = time.monotonic()
@@ -281,9 +273,9 @@ class Daemon:
         self.fib.apply_all(self._published())
         if self.peering is not None:
             self.peering.deliver_all()
-        self._must_publish_all = True
-        self._publish_wanted.set()
+        self._publisher.all_changed()
         log("info", f"in sync: routes={len(self.engine.wanted)} hosts={len(self.engine.hosts)}")
+        freeze()
         self._tell_when_ready()
 
     def _published(self) -> tuple[HostRoute, ...]:
@@ -342,8 +334,7 @@ class Daemon:
         if self.is_synced:
             self.fib.apply_all(self._published())
             self.peering.deliver_all()
-            self._must_publish_all = True
-            self._publish_wanted.set()
+            self._publisher.all_changed()
 
     def _handed_over(self, fields: Mapping[str, Any]) -> None:
         for observer in tuple(self._observers):
@@ -373,6 +364,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        if self.peering is not None:
+            loop.add_signal_handler(signal.SIGHUP, self.peering.reread_keys)
         tasks = [asyncio.create_task(part, name=name) for name, part in self._parts()]
         if not self.config.roaming.interfaces:  # without a client link there is nobody to wait for
             self.take([self._own, events.NeighboursResynced(frozenset(), ())])
@@ -385,22 +378,23 @@ class Daemon:
                 raise RoamrouteError(f"the part {task.get_name()!r} ended by itself; this is a bug in roamroute")
             await self._withdraw_all()
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
             stopping.cancel()
             await self._end(tasks)
 
     def _parts(self) -> Iterable[tuple[str, Coroutine[Any, Any, None]]]:
         yield "fib", self.fib.run()
-        if self.exporter is not self.fib:
+        if self.exporter is not self.fib:  # which tells itself
             yield "exporter", self.exporter.run()
+            yield "publisher", self._publisher.run()
         if self.config.roaming.interfaces:
             yield from self._sources()
         if self.peering is not None:
             yield from self.peering.parts()
-        yield "publisher", self._publish()
         from roamroute.control import serve  # control.py shows this class: the import would be a circle at the top
 
+        yield "pauses", collect_rarely(lambda: self.peering is not None and self.peering.is_handing_over)
         yield "control", serve(self, Path(self.config.control.socket))
         if self.config.metrics is not None:
             from roamroute.metrics import serve_metrics
@@ -422,60 +416,18 @@ class Daemon:
         roaming, numbers = self.config.roaming, self.config.kernel.numbers
         await ForeignRoutes(roaming.prefixes, numbers, changed, log, interfaces=roaming.interfaces).run()
 
-    async def _publish(self) -> None:
-        """Tell the exporter the net change, one publication at a time; after a failure, everything."""
-        pause_s = _PUBLISH_PAUSE_S
-        while True:
-            await self._publish_wanted.wait()
-            self._publish_wanted.clear()
-            if not self.is_synced or self.exporter is self.fib:
-                self._unpublished.clear()
-                continue
-            delta = coalesce(self._unpublished)
-            self._unpublished = []
-            try:
-                async with asyncio.timeout(_PUBLISH_LIMIT_S), self._publishing:
-                    if self._must_publish_all:
-                        await self.exporter.publish_all(self._published())
-                        self._must_publish_all = False
-                    else:
-                        await self.exporter.publish(delta)
-                pause_s = _PUBLISH_PAUSE_S
-            except (RoamrouteError, TimeoutError) as error:
-                text = str(error) or f"no end after {_PUBLISH_LIMIT_S:g} s"
-                log("warning", f"exporter {self.config.roaming.exporter}: {text}; trying again in {pause_s:g} s")
-                self._must_publish_all = True
-                self._publish_wanted.set()
-                await asyncio.sleep(pause_s)
-                pause_s = min(30.0, 2 * pause_s)
-
     async def _withdraw_all(self) -> None:
         notify("STOPPING=1")
         if self.config.kernel.keep_on_stop or not self.is_synced:
             log("info", "stopped, routes are kept" if self.is_synced else "stopped before it was in sync")
             return
         withdrawn = frozenset(route.address for route in self._published())
-        limit_s = _STOP_LIMIT_S if self.exporter.needs().installs else _STOP_INJECTED_S
         self.drain()
-        try:
-            async with asyncio.timeout(limit_s), self._publishing:
-                if self.exporter is not self.fib:
-                    await self.exporter.publish_all(())
-                await asyncio.sleep(self.exporter.needs().linger_s)
-                while self._left(withdrawn):  # noqa: ASYNC110 - a report tells nobody that it has changed
-                    await asyncio.sleep(_STOP_LOOK_S)
-        except (RoamrouteError, TimeoutError) as error:
-            text = str(error) or f"no end after {limit_s:g} s"
-            log("warning", f"exporter {self.config.roaming.exporter}: {text} while withdrawing")
+        left = await self._publisher.withdraw_all(withdrawn)
         self.fib.clear()
         if self.peering is not None:
             self.peering.clear()
-        left = self._left(withdrawn)
-        log("info", f"stopped, {len(left)} routes are left in the routing daemon" if left else "stopped, all withdrawn")
-
-    def _left(self, withdrawn: frozenset[Address]) -> frozenset[Address]:
-        """Which of these a daemon that installs them itself still has in the kernel."""
-        return withdrawn & (self.exporter.report().installed or frozenset())
+        log("info", f"stopped, {left} routes are left in the routing daemon" if left else "stopped, all withdrawn")
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:

@@ -100,6 +100,11 @@ class Handovers:
         """True while `exported` would be news."""
         return any("announced" in each.reached and "exported" not in each.reached for each in self._coming.values())
 
+    @property
+    def is_busy(self) -> bool:
+        """True while one is under way: its host is not announced yet, or its former holder has not answered."""
+        return any(not {"announced", "claimed"} <= each.reached.keys() for each in self._coming.values())
+
     def take_finished(self) -> list[Record]:
         """Those that have been finished since the last call."""
         fresh, self._fresh = self._fresh, []

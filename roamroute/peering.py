@@ -218,6 +218,11 @@ class Peering:
         """True while `exported` would be news."""
         return self.handovers is not None and self.handovers.is_waiting_for_export
 
+    @property
+    def is_handing_over(self) -> bool:
+        """True while a host that has come is not known everywhere."""
+        return self.handovers is not None and self.handovers.is_busy
+
     def exported(self, exported: frozenset[Address]) -> None:
         """Note what the routing daemon confirms."""
         if self.handovers is not None:

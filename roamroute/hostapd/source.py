@@ -79,6 +79,8 @@ class _Bss:
     connection: ControlConnection | None = None
     is_listed: bool = False
     is_ending: bool = False
+    is_idle: bool = False
+    """Every event that has come has been handled, and the next one may be at once."""
     lost_at: Instant | None = None
     events: asyncio.Queue[HostapdEvent | None] = attrs.field(factory=asyncio.Queue)
 
@@ -204,8 +206,11 @@ class HostapdSource:
                 self._log("info", f"hostapd: following {bss.name} link={bss.link} stations={len(bss.stations)}")
                 self._emit_resync(bss.link)
                 stack.callback(asyncio.create_task(self._attend(bss, connection)).cancel)
+                bss.is_idle = True
                 while (event := await bss.events.get()) is not None:
+                    bss.is_idle = False
                     await self._handle(bss, connection, event)
+                    bss.is_idle = True
                 raise DaemonGone(connection.reason)
         except (DaemonGone, MalformedInput) as error:
             if bss.is_listed or bss.lost_at is None:
@@ -216,7 +221,7 @@ class HostapdSource:
         finally:
             if bss.is_listed or bss.lost_at is None:
                 bss.lost_at = asyncio.get_running_loop().time()
-            bss.is_listed = False
+            bss.is_listed = bss.is_idle = False
             bss.connection = None
 
     def _connect(self, bss: _Bss) -> ControlConnection:
@@ -227,6 +232,8 @@ class HostapdSource:
             bss.is_ending |= isinstance(event, Terminating)
             if bss.is_ending and event is not None:
                 connection.close("hostapd has ended")
+            elif isinstance(event, Connected) and bss.is_idle and events.empty():
+                self._connected(bss, event.mac)  # packets wait for it: no detour over the task
             elif events.qsize() >= EVENTS_MAXIMUM and event is not None:
                 connection.close(f"more than {EVENTS_MAXIMUM} events were waiting")
             else:
@@ -256,8 +263,7 @@ class HostapdSource:
     async def _handle(self, bss: _Bss, connection: ControlConnection, event: HostapdEvent) -> None:
         match event:
             case Connected(mac=address):
-                self._set_connected(bss, address)
-                self._emit(StationConnected(Station(address, bss.link)))
+                self._connected(bss, address)
             case Disconnected(mac=address):
                 if address not in bss.stations:
                     return
@@ -278,6 +284,10 @@ class HostapdSource:
         except MalformedInput as error:
             self._log("warning", f"hostapd: looking up {address}: {error}")
             return None
+
+    def _connected(self, bss: _Bss, address: Mac) -> None:
+        self._set_connected(bss, address)
+        self._emit(StationConnected(Station(address, bss.link)))
 
     def _set_connected(self, bss: _Bss, address: Mac) -> None:
         self._forget_return(bss, address)
