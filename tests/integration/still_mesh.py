@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -26,7 +27,7 @@ import attrs
 from roamroute import control
 from roamroute.lab import addresses
 from roamroute.lab.laboratory import PROGRAMS
-from roamroute.lab.namespaces import Namespace, Sandbox
+from roamroute.lab.namespaces import CommandFailed, Namespace, Sandbox
 from roamroute.lab.radio import Air, Client
 from roamroute.lab.roaming import RoamrouteDaemon, toml_text, write_key
 from roamroute.lab.topology import Mesh, Router
@@ -36,13 +37,15 @@ from roamroute.lab.wifi import AccessPointDaemon
 from roamroute.segments import segment_prefix, segments_of
 from roamroute.values import Segments
 
-from .world import LIMIT_S, QUICK, all_addresses, family_of, is_answered
+from .world import LIMIT_S, QUICK, all_addresses, family_of, is_answered, speak
 
 PREFIXES = (addresses.ROAMING_PREFIX, addresses.ROAMING_PREFIX_IPV4)
 PORT = 4544
 """Of the channel between the access points."""
 TABLES = (4544, 4545, 4546)
 """The routing tables of the handover, as `[handover] tables` has them by default."""
+LINGER_S = 2.0
+"""So long the old access point goes on announcing what it sends on; no routing daemon needs the time here."""
 Table = Mapping[str, Any]
 Changes = Mapping[str, Table]
 """What differs from the usual configuration: table name to the keys that differ."""
@@ -92,6 +95,16 @@ class StillMesh:
         for router in self.access_points:
             self.daemons[router.name].wait_ready()
 
+    def repair(self) -> None:
+        """Start what a test that failed has left dead."""
+        dead = [daemon for daemon in self.daemons.values() if daemon.process and daemon.process.poll() is not None]
+        for daemon in dead:
+            daemon.start()
+        for daemon in dead:
+            daemon.wait_ready()
+        for router in self.access_points:
+            self.wait_peers(router)
+
     def tables(self, router: Router, changes: Changes | None = None) -> dict[str, Table]:
         """The configuration of roamroute on a router, with what differs from the usual one."""
         hostapd = self.hostapds.get(router.name)
@@ -110,7 +123,7 @@ class StillMesh:
                 "addresses": [str(other.address) for other in self.access_points if other is not router],
                 "key_file": str(self.key_file),
             },
-            "policy": QUICK,
+            "policy": {**QUICK, "handover_linger_s": LINGER_S},
             "control": {"socket": str(directory / "control.sock")},
         }
         for more in (self._changes, changes or {}):
@@ -187,7 +200,7 @@ class StillMesh:
             if destination is self.gateway:
                 own += ["::/0", "0.0.0.0/0"]
             for router, hop in self.mesh.next_hops(destination):
-                lines[router.name] += [f"route add {each} {_via(hop, each)}" for each in own]
+                lines[router.name] += [f"route replace {each} {_via(hop, each)}" for each in own]
         for router in self.mesh.all_routers:
             router.namespace.ip(*lines[router.name])
 
@@ -229,19 +242,35 @@ class StillMesh:
         return [router.name for router in self.access_points if self.is_announced(router, address)]
 
     def wait_here(self, access_point: Router, *wanted: object, limit_s: float = LIMIT_S) -> None:
-        """Wait until this access point announces the addresses, and no other does."""
+        """Wait until this access point announces the addresses, and no other does but to send on what it gets."""
+        for address in wanted:
+            wait_until(
+                lambda: self._is_here(access_point, address),  # noqa: B023
+                f"{address} is announced by {access_point.name}, and by nobody who keeps it",
+                limit_s,
+            )
+
+    def wait_alone(self, access_point: Router, *wanted: object) -> None:
+        """Wait until this access point announces the addresses, and no other does at all."""
         for address in wanted:
             wait_until(
                 lambda: self.announcers(address) == [access_point.name],  # noqa: B023
                 f"{address} is announced by {access_point.name} alone",
-                limit_s,
+                LIMIT_S,
             )
+
+    def _is_here(self, access_point: Router, address: object) -> bool:
+        if not self.is_announced(access_point, address) or self.forwarded(access_point, address):
+            return False
+        others = [router for router in self.access_points if router is not access_point]
+        return all(self.forwarded(other, address) or not self.is_announced(other, address) for other in others)
 
     def forwarded(self, router: Router, address: object) -> str:
         """The route by which the router sends on what arrives for the address, "" when it does not."""
-        return router.namespace.run(
-            "ip", family_of(address), "route", "show", str(address), "table", str(TABLES[0])
-        ).strip()
+        with contextlib.suppress(CommandFailed):  # the table comes into being with its first route
+            words = ("route", "show", str(address), "table", str(TABLES[0]))
+            return router.namespace.run("ip", family_of(address), *words).strip()
+        return ""
 
     def wait_forwarded(self, router: Router, address: object, towards: Router) -> None:
         segment = str(self.segments(towards).for_address(ip_address(str(address))))
@@ -253,6 +282,46 @@ class StillMesh:
 
     def wait_not_forwarded(self, router: Router, address: object, limit_s: float = LIMIT_S) -> None:
         wait_until(lambda: not self.forwarded(router, address), f"{router.name} forwards {address} no more", limit_s)
+
+    def wait_hinted(self, router: Router, client: Client) -> None:
+        """Wait until the router, where the client is not, knows all its addresses."""
+
+        def is_hinted() -> bool:
+            hosts = [host for host in self.status(router)["hosts"] if host["mac"] == client.mac]
+            known = {address for host in hosts for address in host["remembered"]}
+            return {str(address) for address in all_addresses(client)} <= known
+
+        wait_until(is_hinted, f"{router.name} knows the client's addresses", LIMIT_S)
+
+    # -- trouble ------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def losing(self, *routers: Router, percent: int = 100) -> Iterator[None]:
+        """Let these routers lose what peers tell them and, when all of it, what they tell, for the length of the block.
+
+        Each message is lost with this probability, which the kernel draws.
+        """
+        lost = f"udp dport {PORT} " + ("drop" if percent == 100 else f"numgen random mod 100 < {percent} drop")
+        rules = f"table inet lossy {{ chain input {{ type filter hook input priority 0; {lost}; }}; "
+        rules += f"chain output {{ type filter hook output priority 0; {lost if percent == 100 else ''}; }}; }}"
+        for router in routers:
+            router.namespace.run("nft", "-f", "-", stdin=rules)
+        try:
+            yield
+        finally:
+            for router in routers:
+                router.namespace.run("nft", "delete", "table", "inet", "lossy")
+
+    @contextlib.contextmanager
+    def stopped(self, router: Router) -> Iterator[None]:
+        """Let roamroute on a router stand still (SIGSTOP) for the length of the block."""
+        process = self.daemons[router.name].process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     # -- clients ------------------------------------------------------------------------------------------------------
 
@@ -268,19 +337,27 @@ class StillMesh:
             address_count=address_count,
             has_ipv4=has_ipv4,
         )
+        # Duplicate address detection, which tells the addresses, would take up to two seconds of every test.
+        link = addresses.CLIENT_LINK
+        namespace.sysctl(
+            {f"net.ipv6.conf.{link}.router_solicitation_delay": 0, f"net.ipv6.neigh.{link}.retrans_time_ms": 100}
+        )
         client.start()
         self.traffic.far.receive(namespace)
         return client
 
     def join(self, client: Client, access_point: Router) -> None:
         """Let a client appear, lead its addresses there, and wait until it is reached at all of them."""
-        self.lead(access_point, *all_addresses(client))
+        own = all_addresses(client)
+        self.lead(access_point, *own)
         client.roam(access_point)
-        if client.address_ipv4 is not None:
-            # IPv4 has no duplicate address detection here: the address is known when its first packet has been seen.
-            wait_until(lambda: is_answered(client.namespace, addresses.SERVER_IPV4), "the client speaks", LIMIT_S)
-        self.wait_here(access_point, *all_addresses(client))
-        for address in all_addresses(client):
+
+        def is_known() -> bool:
+            speak(client)
+            return all(self.announcers(address) == [access_point.name] for address in own)
+
+        wait_until(is_known, f"the client is at {access_point.name} with all its addresses", LIMIT_S)
+        for address in own:
             wait_until(lambda: is_answered(self.server, address), f"{address} answers", LIMIT_S)  # noqa: B023
 
     @contextlib.contextmanager
@@ -304,6 +381,12 @@ class StillMesh:
             yield Downlink(self.traffic, flow)
         finally:
             self.traffic.near.stop(flow)
+
+
+def silence(client: Client) -> None:
+    """From now on the client says nothing but who has its addresses, when it is asked (and EAPOL, which is no IP)."""
+    rules = "type filter hook output priority 0; policy drop; icmpv6 type nd-neighbor-advert accept"
+    client.namespace.run("nft", "-f", "-", stdin=f"table inet silent {{ chain output {{ {rules}; }}; }}")
 
 
 @attrs.frozen
