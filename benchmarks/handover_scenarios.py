@@ -5,6 +5,7 @@ measure each other. What a run found is kept under results/handover/SCENARIO/, a
 neither the command nor roamroute have changed since, so that a measurement that was interrupted goes on where it was.
 
     ROAMROUTE_BENCH_ROAMS=20          make it shorter
+    ROAMROUTE_BENCH_DWELL=0.5         seconds between two roams, 1 without it
     ROAMROUTE_BENCH_ROUTINGS=frr,3.1  only routings with one of these in their name
     ROAMROUTE_BENCH_REUSE=none        measure everything again; "any": take what is there, whatever code it is of
     ROAMROUTE_BENCH_PARALLEL=2        so many runs side by side, for a look in a hurry; such runs are kept apart
@@ -38,8 +39,8 @@ WANTED = tuple(filter(None, os.environ.get("ROAMROUTE_BENCH_ROUTINGS", "").split
 REUSE = os.environ.get("ROAMROUTE_BENCH_REUSE", "same")
 PARALLEL = int(os.environ.get("ROAMROUTE_BENCH_PARALLEL", "1"))
 RUN_LIMIT_S = 3000.0
-PACKETS = ("--pps", "500", "--dwell", "1", "--quiet")
-"""A dwell of 1 s, so that a client often leaves before OSPF or Babel have converged: forwarding has to bridge that."""
+PACKETS = ("--pps", "500", "--dwell", os.environ.get("ROAMROUTE_BENCH_DWELL", "1"), "--quiet")
+"""A client that stays for 1 s often leaves before OSPF or Babel have converged: forwarding has to bridge that."""
 
 ROUTINGS: tuple[tuple[str, str | None], ...] = (
     ("babeld", None),

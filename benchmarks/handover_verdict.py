@@ -126,4 +126,6 @@ def _mode_figures(name: str, report: Report, mode: str, bars: Bars) -> Iterator[
         yield Figure(f"{name}: longest TCP stall beyond layer 2", stall, "ms", bars.stall)
     yield Figure(f"{name}: failures", report.failures(mode), "", bars.failures)
     for step, value in report.steps(mode, "silent").items():
+        if step == "connected":  # by definition at 0
+            continue
         yield Figure(f"{name}: {step}, median", value, "ms", note="as the access points say")

@@ -15,8 +15,6 @@ from roamroute import control
 from roamroute.errors import RoamrouteError
 from roamroute.lab.gaps import median, percentile
 
-STEPS = ("connected", "announced", "confirmed", "claimed", "withdrawn", "forwarded", "converged", "exported")
-"""In the order in which they usually come."""
 SAME_S = 0.5
 """A record belongs to a layer-2 connection that is no further away: two of them are at least the time without layer 2
 and the authentication apart, and a record without an association begins a little after it."""
@@ -29,8 +27,9 @@ Records = Mapping[str, Sequence[Mapping[str, Any]]]
 class Anatomy:
     """One handover as the new access point knows it, with what the old one has reported to it.
 
-    `steps`: seconds from AP-STA-CONNECTED, as roamroute has received it, to each step that has happened. `former`: the
-    name of the access point that the host came from; None where the new one does not know it.
+    `steps`: seconds from AP-STA-CONNECTED, as roamroute has received it, to each step that has happened, in the order
+    in which they usually come. `former`: the name of the access point that the host came from, None where the new one
+    does not know it.
     """
 
     former: str | None
@@ -41,7 +40,7 @@ class Anatomy:
 
     def text(self) -> str:
         """One line for people, in milliseconds."""
-        times = [f"{step} {_milliseconds(self.steps[step])}" for step in STEPS if step in self.steps]
+        times = [f"{step} {_milliseconds(after_s)}" for step, after_s in self.steps.items()]
         how = "hinted" if self.is_hinted else f"known by {self.known_by}" if self.known_by else "not hinted"
         return f"{how}, from {self.former or 'nobody known'}: {', '.join(times) or 'nothing has happened'} ms"
 
@@ -91,21 +90,21 @@ def find_anatomy(
         is_hinted=record["is_hinted"],
         known_by=record["known_by"],
         outcome=record["outcome"],
-        steps={step: after_s for step in STEPS if (after_s := record["steps"].get(f"{step}_s")) is not None},
+        steps={step.removesuffix("_s"): after_s for step, after_s in record["steps"].items() if after_s is not None},
     )
 
 
 def summed_up(mode: str, behaviour: str, anatomies: Iterable[Anatomy]) -> list[StepSummary]:
-    """Each step that has happened at least once."""
-    found = []
-    known = list(anatomies)
-    for step in STEPS:
-        times = [each.steps[step] for each in known if step in each.steps]
-        if times:
-            found.append(
-                StepSummary(mode, behaviour, step, len(times), median(times), percentile(times, 95), max(times))
-            )
-    return found
+    """Each step that has happened at least once, by its median."""
+    times: dict[str, list[float]] = {}
+    for anatomy in anatomies:
+        for step, after_s in anatomy.steps.items():
+            times.setdefault(step, []).append(after_s)
+    found = [
+        StepSummary(mode, behaviour, step, len(each), median(each), percentile(each, 95), max(each))
+        for step, each in times.items()
+    ]
+    return sorted(found, key=lambda one: one.median_s)
 
 
 def _milliseconds(seconds: float) -> str:
