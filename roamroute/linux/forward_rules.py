@@ -26,7 +26,9 @@ from roamroute.wire.rules import Rule
 
 STAND_IN = IPv4Address("192.0.0.8")
 """What a decapsulated IPv4 packet is looked up by: the dummy address of RFC 7600, whose route leads to the clients'
-link, so that such a packet cannot be encapsulated again whatever its destination."""
+link, so that such a packet cannot be encapsulated again whatever its destination: End.DX4 knows no table, and without
+that two access points that disagree could send it to and fro for ever (a tunnel leaves the inner TTL as it is). There
+is one such route, hence one client link."""
 
 
 def wanted_rules(
@@ -60,7 +62,7 @@ def wanted_rules(
                 to = IPv6Network((segment, 128))
                 wanted += [_lookup(priority + 2, tables + 2, to, protocol, source) for source in sources]
                 wanted.append(_rule(priority + 3, rules.FR_ACT_UNREACHABLE, to, protocol))
-        if len(interfaces) == 1 and segments.ipv4 is not None:
+        if segments.ipv4 is not None:
             to_stand_in = ip_network(STAND_IN)
             wanted.append(_lookup(priority + 2, tables + 1, to_stand_in, protocol))
             wanted.append(_rule(priority + 3, rules.FR_ACT_UNREACHABLE, to_stand_in, protocol))

@@ -33,14 +33,16 @@ from roamroute.linux.forward_rules import STAND_IN, reconcile_rules, wanted_rule
 from roamroute.linux.forward_watch import ForwardWatch
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Log, Notifications, Refusal, Requests
+from roamroute.linux.segment_table import SegmentTable
+from roamroute.linux.too_big import TooBigRelay
 from roamroute.linux.tunnel_source import TunnelSource
+from roamroute.linux.tunnel_tables import METRIC, Body, TunnelTables, find_link
 from roamroute.segments import segment_prefix
 from roamroute.values import Address, HostRoute, Instant, PeerId, Prefix, Seconds, Segments
-from roamroute.wire import netlink, segment_routes
-from roamroute.wire.segment_routes import Mode, SegmentEntry
+from roamroute.wire import netlink
+from roamroute.wire.netlink import Message
+from roamroute.wire.segment_routes import Mode
 
-_METRIC = 8
-_PUT = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
 _LOOK_S: Seconds = 1.0
 _REPAIR_S: Seconds = 0.05
 _GROUPS = (
@@ -51,7 +53,6 @@ _BUFFER_BYTES = 1 << 18
 _READ_LIMIT = 512
 _GONE = frozenset({errno.ESRCH, errno.ENOENT})
 
-Body = tuple[int, int, bytes]
 Failures = (KernelRefused, MalformedInput, OSError)
 
 
@@ -65,6 +66,8 @@ class ForwardingStatus:
     """Packets that our segments have taken from each peer since it joined."""
     refused: int
     """Packets that a peer sent to our segments and that could not be decapsulated."""
+    told_too_big: int
+    """How often a sender was told that its packets are too big for being sent on."""
 
 
 class Forwarding:
@@ -95,35 +98,43 @@ class Forwarding:
         self._prefixes = tuple(prefixes)
         self._interfaces = tuple(interfaces)
         self._me = me
-        self._segments = segments if interfaces else Segments()
-        self._tables = tables
+        self._segments = _possible(segments, self._interfaces)
+        # A minute more than a forward may last.
+        self._tables = TunnelTables(tables, numbers.protocol, int(limit_s) + 60)
         self._rule_priority = rule_priority
         self._numbers = numbers
         self._log = log
         self._changed = changed
-        self._expires_s = int(limit_s) + 60
         self._repeats = Repeats(log, clock=clock)
+        self._taking = SegmentTable(self._segments, self._tables, self._repeats)
         self._within = segment_prefix(prefixes)
         self._mode: Mode | None = None
         self._index: int | None = None
+        self._up: dict[int, str] = {}
+        """The interfaces that are up."""
         self._requests: Requests | None = None
         self._source: TunnelSource | None = None
         self._notifications: Notifications | None = None
         self._repair: asyncio.TimerHandle | None = None
         self._forwards: dict[Address, Forward] = {}
         self._installed: dict[Address, IPv6Address] = {}
-        self._watch = (
-            ForwardWatch(me, self._within, emit, self._repeats, clock)
-            if isinstance(me, IPv6Address) and self._within is not None
-            else None
-        )
+        self._here: set[Address] = set()
+        """The addresses of our own hosts: their packets do not tell whether the routing has converged."""
+        self._watch: ForwardWatch | None = None
+        self._relay: TooBigRelay | None = None
+        if isinstance(me, IPv6Address) and self._within is not None:
+            self._watch = ForwardWatch(me, self._within, emit, self._repeats, lambda: self._here, clock)
+            self._relay = TooBigRelay(me, self._repeats)
         self._is_running = False
-        self._peers: frozenset[PeerId] = frozenset()
         self._why_not: str | None = "not opened yet"
-        delivery = ExporterContext(
-            self._interfaces, self._prefixes, attrs.evolve(numbers, table=tables + 1, metric=_METRIC), log=log
-        )
+        delivered = attrs.evolve(numbers, table=self._tables.delivery, metric=METRIC)
+        delivery = ExporterContext(self._interfaces, self._prefixes, delivered, log=log)
         self._delivery = KernelFib(delivery, FibNeeds, lambda _route: True, clock=clock)
+
+    @property
+    def segments(self) -> Segments:
+        """Those of ours that are taken. That for IPv4 needs exactly one client link: see `forward_rules.STAND_IN`."""
+        return self._segments
 
     @property
     def why_not(self) -> str | None:
@@ -133,17 +144,17 @@ class Forwarding:
     def open(self) -> None:
         """Remove what an earlier run left, put the rules in, find out what the kernel can do. Never raises."""
         try:
-            self._opened()
-            self._flush()
-            self._look()
+            self._tables.flush(self._opened())
+            self._make_true()
         except Failures as error:
-            self._fail(f"the kernel does not answer over netlink: {error}")
+            self._why_not = f"the kernel does not answer over netlink: {error}"
 
     def set_peers(self, peers: frozenset[PeerId]) -> None:
         """Take encapsulated packets from these, and from nobody else. Never raises."""
-        if peers != self._peers:
-            self._peers = peers
-            self._attempt(self._reconcile_segments)
+        if peers != self._taking.peers:
+            self._taking.peers = peers
+            if self._requests is not None:
+                self._attempt(self._look)
 
     def forward(self, effects: Sequence[Forward | EndForward]) -> None:
         """Carry the effects out, now and in one batch. Never raises; what the kernel refuses is tried again."""
@@ -151,17 +162,18 @@ class Forwarding:
         addresses: list[Address] = []
         for effect in effects:
             address = effect.address
-            if isinstance(effect, Forward):
+            if isinstance(effect, Forward) and effect.segment is not None:
                 self._forwards[address] = effect
-                if self._is_sending:
-                    self._installed[address] = effect.segment
-                    bodies.append((netlink.RTM_NEWROUTE, _PUT, self._forward_body(address, effect.segment)))
-                    addresses.append(address)
+                if self._mode is None or self._index is None:
+                    continue
+                self._installed[address] = effect.segment
+                bodies.append(self._tables.forward(address, effect.segment, self._index, self._mode))
             else:
                 self._forwards.pop(address, None)
-                if self._installed.pop(address, None) is not None:
-                    bodies.append((netlink.RTM_DELROUTE, 0, self._forward_body(address, None)))
-                    addresses.append(address)
+                if self._installed.pop(address, None) is None:
+                    continue
+                bodies.append(self._tables.end_forward(address))
+            addresses.append(address)
         if not bodies:
             return
         try:
@@ -172,8 +184,8 @@ class Forwarding:
             return
         for refusal in refusals:
             self._refused(addresses[refusal.position], bodies[refusal.position], refusal)
-        if self._watch is not None and self._is_running:
-            self._watch.follow(self._installed.keys())
+        if self._is_running:  # what depends on the forwards itself must not wait for sockets
+            asyncio.get_running_loop().call_soon(self._follow_packets)
 
     def deliver(self, delta: Delta) -> None:
         """The host routes of our own hosts have changed. Never raises."""
@@ -181,23 +193,26 @@ class Forwarding:
             announced, withdrawn = self._delivered(delta.announced), self._delivered(delta.withdrawn)
             if announced or withdrawn:
                 self._delivery.apply(Delta(announced, withdrawn))
+            self._here.difference_update(route.address for route in delta.withdrawn)
+            self._here.update(route.address for route in delta.announced)
 
     def deliver_all(self, routes: Iterable[HostRoute]) -> None:
         """These are all host routes of our own hosts. Never raises."""
         if self._interfaces:
-            stand_in = (HostRoute(STAND_IN, self._interfaces[0]),) if self._has_stand_in else ()
-            self._delivery.apply_all((*self._delivered(routes), *stand_in))
+            known = tuple(routes)
+            stand_in = (HostRoute(STAND_IN, self._interfaces[0]),) if self._segments.ipv4 is not None else ()
+            self._delivery.apply_all((*self._delivered(known), *stand_in))
+            self._here = {route.address for route in known}
 
     def status(self) -> ForwardingStatus:
         """What is there now; asks the kernel for its counters."""
         taken: dict[PeerId, int] = {}
         refused = 0
         with contextlib.suppress(*Failures):
-            for entry in self._dump(netlink.AF_INET6, self._tables + 2):
-                if entry.counters is not None and entry.source is not None:
-                    taken[entry.source] = taken.get(entry.source, 0) + entry.counters.packets
-                    refused += entry.counters.errors
-        return ForwardingStatus(dict(self._installed), taken, refused)
+            taken, refused = self._taking.taken(self._opened())
+        return ForwardingStatus(
+            dict(self._installed), taken, refused, self._relay.told if self._relay is not None else 0
+        )
 
     async def run(self) -> None:
         """Keep it true until cancelled; opens, where that has not been done."""
@@ -210,12 +225,14 @@ class Forwarding:
                 if self._notifications is None:
                     self._listen()
                 await asyncio.sleep(_LOOK_S)
-                if self._why_not is not None:
+                if self._why_not is not None or not self._is_source_ours():
                     self._attempt(self._look)
         finally:
             self._is_running = False
             if self._watch is not None:
                 self._watch.close()
+            if self._relay is not None:
+                self._relay.close()
             if delivery is not None:
                 delivery.cancel()
                 await asyncio.gather(delivery, return_exceptions=True)
@@ -225,12 +242,12 @@ class Forwarding:
         """Remove everything of ours: for the very end. Never raises."""
         self._deafen()
         self._forwards.clear()
-        self._peers = frozenset()
+        self._taking.peers = frozenset()
         if self._requests is None:
             return
         with contextlib.suppress(*Failures):
             reconcile_rules(self._requests, (), self._numbers.protocol)
-            self._flush()
+            self._tables.flush(self._requests)
             self._delivery.clear()
             if self._source is not None:
                 self._source.release()
@@ -248,29 +265,30 @@ class Forwarding:
 
     # what should be there, and what is
 
-    @property
-    def _is_sending(self) -> bool:
-        return self._mode is not None and self._index is not None
-
-    @property
-    def _has_stand_in(self) -> bool:
-        return len(self._interfaces) == 1 and self._segments.ipv4 is not None
-
     def _look(self) -> None:
-        """Make all of it true, from the bottom. Raises: KernelRefused, MalformedInput, OSError."""
+        """Make all of it true, and tell whether it works. Raises: KernelRefused, MalformedInput, OSError."""
         before = self._why_not
+        self._make_true()
+        if self._why_not != before:
+            self._changed()
+
+    def _make_true(self) -> None:
+        """From the bottom up. Raises: KernelRefused, MalformedInput, OSError."""
         self._why_not = None
         self._reconcile_rules()
         self._take_source()
-        self._choose_link()
-        if self._index is not None:
-            self._choose_mode()
-            self._reconcile_segments()
+        self._index = find_link(self._opened(), self._interfaces, self._index)
+        if self._index is None:
+            self._fail("no interface with an IPv6 address is up")
+        elif self._within is None:
+            self._fail("no roaming prefix is IPv6 and a /64 or shorter")
+        else:
+            self._find_mode(self._within[0], self._index)
+            if self._interfaces:
+                self._take(self._index)
             self._reconcile_forwards()
-        if self._why_not != before:
-            if self._why_not is not None:
-                self._log("warning", f'packets are not sent on because="{self._why_not}"')
-            self._changed()
+        if self._why_not is not None:
+            self._repeats.tell("warning", self._why_not, f'packets are not sent on because="{self._why_not}"')
 
     def _fail(self, why: str) -> None:
         """Remember the first reason."""
@@ -280,9 +298,10 @@ class Forwarding:
     def _reconcile_rules(self) -> None:
         wanted = wanted_rules(
             *(self._prefixes, self._interfaces, self._me, self._segments),
-            tables=self._tables,
+            tables=self._tables.forwards,
             priority=self._rule_priority,
             protocol=self._numbers.protocol,
+            senders=self._taking.rule_senders,
         )
         for rule, refusal in reconcile_rules(self._opened(), wanted, self._numbers.protocol):
             self._fail(f"the kernel refused a policy rule of priority {rule.priority}: {refusal}")
@@ -302,140 +321,43 @@ class Forwarding:
         if taken is not None:
             self._fail(f"another program has set the source of segment routing to {taken} (ip sr tunsrc set ::)")
 
-    def _choose_link(self) -> None:
-        """Any interface that is up and speaks IPv6 will do for a route's; one that clients do not use rather."""
-        requests = self._opened()
-        links = [netlink.decode_link(each) for each in requests.dump(netlink.RTM_GETLINK, netlink.link_body())]
-        body = netlink.address_body(netlink.AF_INET6)
-        addresses = [netlink.decode_address(each) for each in requests.dump(netlink.RTM_GETADDR, body)]
-        speaking = {entry.ifindex for entry in addresses if entry is not None and entry.address.version == 6}
-        usable = [
-            link
-            for link in links
-            if link.flags & netlink.IFF_UP and not link.flags & netlink.IFF_LOOPBACK and link.ifindex in speaking
-        ]
-        if self._index not in {link.ifindex for link in usable if link.name not in self._interfaces}:
-            usable.sort(key=lambda link: (link.name in self._interfaces, link.ifindex))
-            self._index = usable[0].ifindex if usable else None
-        if self._index is None:
-            self._fail("no interface with an IPv6 address is up")
+    def _take(self, index: int) -> None:
+        before = self._taking.rule_senders
+        why_not = self._taking.reconcile(self._opened(), index)
+        if self._taking.rule_senders != before:
+            self._reconcile_rules()
+        if why_not is not None:
+            self._fail(why_not)
 
-    def _choose_mode(self) -> None:
-        """Find out how the kernel encapsulates, by an address that is nobody's."""
-        if self._mode is not None or self._within is None or self._index is None:
-            if self._within is None:
-                self._fail("no IPv6 prefix of /64 or shorter among the roaming prefixes")
-            return
-        nobody = self._within[0]
-        number = 0
-        for mode in (Mode.ENCAP_RED, Mode.ENCAP):
-            body = self._forward_body(nobody, nobody, mode)
-            refusals = self._opened().transact([(netlink.RTM_NEWROUTE, _PUT, body)])
-            if not refusals:
-                self._mode = mode
-                self._opened().transact([(netlink.RTM_DELROUTE, 0, self._forward_body(nobody, None))])
-                return
-            number = refusals[0].errno
-        self._fail(f"the kernel needs CONFIG_IPV6_SEG6_LWTUNNEL: {Refusal(0, number)}")
+    def _is_source_ours(self) -> bool:
+        try:
+            return self._source is None or self._source.current() == self._me
+        except Failures:
+            return False
 
-    def _reconcile_segments(self) -> None:
-        if self._index is None or not self._interfaces:
-            return
-        wanted = dict(self._wanted_segments())
-        table = self._tables + 2
-        present = {
-            (entry.destination, entry.source): entry
-            for entry in self._dump(netlink.AF_INET6, table)
-            if entry.protocol == self._numbers.protocol
-        }
-        bodies: list[Body] = []
-        for (segment, source), action in wanted.items():
-            if (segment, source) not in present:
-                body = self._segment_body(segment, source, self._index, action)
-                bodies.append((netlink.RTM_NEWROUTE, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body))
-        bodies += [
-            (netlink.RTM_DELROUTE, 0, self._segment_body(entry.destination, entry.source, None, None))
-            for key, entry in present.items()
-            if key not in wanted and isinstance(entry.destination, IPv6Address)
-        ]
-        for refusal in self._opened().transact(bodies) if bodies else ():
-            if bodies[refusal.position][0] == netlink.RTM_NEWROUTE:
-                self._fail(f"the kernel takes no encapsulated packets: {refusal}")
-
-    def _wanted_segments(self) -> Iterable[tuple[tuple[IPv6Address, IPv6Address], bytes]]:
-        stand_in = STAND_IN.packed if self._has_stand_in else bytes(4)
-        actions = (
-            (self._segments.ipv6, segment_routes.decapsulate6_action(self._tables + 1)),
-            (self._segments.ipv4, segment_routes.decapsulate4_action(stand_in)),
-        )
-        for segment, action in actions:
-            for peer in self._peers:
-                if segment is not None and isinstance(peer, IPv6Address):
-                    yield (segment, peer), action
+    def _find_mode(self, nobody: IPv6Address, index: int) -> None:
+        if self._mode is None:
+            found = self._tables.find_mode(self._opened(), nobody, index)
+            if isinstance(found, Mode):
+                self._mode = found
+            else:
+                self._fail(f"the kernel needs CONFIG_IPV6_SEG6_LWTUNNEL: {found}")
 
     def _reconcile_forwards(self) -> None:
-        if not self._is_sending:
+        if self._mode is None:
             return
-        present: dict[Address, IPv6Address | None] = {}
-        for family in (netlink.AF_INET6, netlink.AF_INET):
-            for entry in self._dump(family, self._tables):
-                if entry.protocol == self._numbers.protocol and entry.destination is not None:
-                    present[entry.destination] = entry.segment
-        ours = {address: segment for address, segment in present.items() if segment is not None}
-        self._installed = ours
-        if self._watch is not None and self._is_running:
-            self._watch.follow(self._installed.keys())
-        self.forward([each for each in self._forwards.values() if ours.get(each.address) != each.segment])
-        self.forward([EndForward(each, "not wanted") for each in ours if each not in self._forwards])
+        present = self._tables.sent_on(self._opened())
+        self._installed = {address: segment for address, segment in present.items() if segment is not None}
+        ended = [EndForward(address, "not wanted") for address in self._installed if address not in self._forwards]
+        missing = [each for each in self._forwards.values() if self._installed.get(each.address) != each.segment]
+        self.forward([*missing, *ended])
 
-    def _flush(self) -> None:
-        """Delete all routes of ours in the first and the third table. Raises: KernelRefused, MalformedInput, OSError"""
-        bodies: list[Body] = []
-        for family, table in (
-            *((netlink.AF_INET6, self._tables), (netlink.AF_INET, self._tables)),
-            (netlink.AF_INET6, self._tables + 2),
-        ):
-            for entry in self._dump(family, table):
-                if entry.protocol != self._numbers.protocol or entry.destination is None:
-                    continue
-                if table == self._tables:
-                    body = self._forward_body(entry.destination, None)
-                elif isinstance(entry.destination, IPv6Address):
-                    body = self._segment_body(entry.destination, entry.source, None, None)
-                else:
-                    continue
-                bodies.append((netlink.RTM_DELROUTE, 0, body))
-        if bodies:
-            self._opened().transact(bodies)
-        self._installed.clear()
-
-    def _dump(self, family: int, table: int) -> list[SegmentEntry]:
-        body = netlink.route_filter_body(family, table=table)
-        messages = self._opened().dump(netlink.RTM_GETROUTE, body, none_if=errno.ENOENT)
-        entries = [segment_routes.decode_segment_route(each) for each in messages]
-        return [entry for entry in entries if entry.table == table]
-
-    # messages
-
-    def _forward_body(self, address: Address, segment: IPv6Address | None, mode: Mode | None = None) -> bytes:
-        return segment_routes.forward_body(
-            *(address, segment, self._index if segment is not None else None),
-            table=self._tables,
-            protocol=self._numbers.protocol,
-            metric=_METRIC,
-            mode=mode or self._mode or Mode.ENCAP_RED,
-            expires_s=self._expires_s if segment is not None else 0,
-        )
-
-    def _segment_body(
-        self, segment: IPv6Address, source: Address | None, index: int | None, action: bytes | None
-    ) -> bytes:
-        return segment_routes.segment_body(
-            *(segment, source if isinstance(source, IPv6Address) else None, index, action),
-            table=self._tables + 2,
-            protocol=self._numbers.protocol,
-            metric=_METRIC,
-        )
+    def _follow_packets(self) -> None:
+        if self._is_running:
+            if self._watch is not None:
+                self._watch.follow(self._installed.keys())
+            if self._relay is not None:
+                self._relay.follow(self._installed)
 
     def _delivered(self, routes: Iterable[HostRoute]) -> tuple[HostRoute, ...]:
         """IPv4 goes by the stand-in; segments are no hosts."""
@@ -463,7 +385,9 @@ class Forwarding:
 
     def _listen(self) -> None:
         try:
-            program = rtnetlink.table_filter((self._tables, self._tables + 2), ignored_port=self._opened().port)
+            program = rtnetlink.table_filter(
+                (self._tables.forwards, self._tables.segments), ignored_port=self._opened().port
+            )
             self._notifications = Notifications(_GROUPS, _BUFFER_BYTES, program)
         except OSError as error:
             self._repeats.tell("error", "open", f'netlink cannot be opened because="{error}"')
@@ -490,8 +414,32 @@ class Forwarding:
             self._repeats.tell("warning", "broken", f'netlink broke, reopening because="{error}"')
             self._deafen()
             return
-        if is_lossy or any(message.port != self._opened().port for message in messages):
+        concerning = [self._concerns(message) for message in messages]
+        if is_lossy or any(concerning):
             self._repair_in(_REPAIR_S)
+
+    def _concerns(self, message: Message) -> bool:
+        """Whether something changed in what is ours or rests on it; a Wi-Fi driver tells much else of its links."""
+        try:
+            match message.kind:
+                case netlink.RTM_NEWLINK | netlink.RTM_DELLINK:
+                    link = netlink.decode_link(message)
+                    if link.family != netlink.AF_UNSPEC:
+                        return False
+                    is_up = message.kind == netlink.RTM_NEWLINK and bool(link.flags & netlink.IFF_UP)
+                    before = self._up.pop(link.ifindex, None)
+                    if is_up:
+                        self._up[link.ifindex] = link.name
+                    return self._up.get(link.ifindex) != before
+                case netlink.RTM_NEWADDR | netlink.RTM_DELADDR:
+                    entry = netlink.decode_address(message)
+                    return entry is not None and self._index in (None, entry.ifindex)
+                case netlink.RTM_NEWROUTE | netlink.RTM_DELROUTE:
+                    return netlink.decode_route(message).table in (self._tables.forwards, self._tables.segments)
+                case _:
+                    return True
+        except MalformedInput:
+            return True
 
     def _repair_in(self, delay_s: Seconds) -> None:
         if self._repair is None and self._notifications is not None:
@@ -507,3 +455,22 @@ class Forwarding:
         except Failures as error:
             self._repeats.tell("error", "look", f'forwarding cannot be looked at, trying again because="{error}"')
             self._repair_in(_LOOK_S)
+
+
+def remove_left_overs(tables: int, numbers: KernelNumbers, log: Log) -> None:
+    """Remove what an earlier run left that died: for a start without forwarding. Never raises."""
+    try:
+        requests = Requests()
+        try:
+            reconcile_rules(requests, (), numbers.protocol)
+            TunnelTables(tables, numbers.protocol, 0).flush(requests, with_delivery=True)
+        finally:
+            requests.close()
+    except Failures as error:
+        log("warning", f'what an earlier run forwarded cannot be removed because="{error}"')
+
+
+def _possible(segments: Segments, interfaces: Sequence[str]) -> Segments:
+    if not interfaces:
+        return Segments()
+    return segments if len(interfaces) == 1 else attrs.evolve(segments, ipv4=None)

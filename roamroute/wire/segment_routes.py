@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from roamroute.errors import MalformedInput
@@ -110,9 +110,9 @@ def decapsulate6_action(table: int) -> bytes:
     return action + _counting()
 
 
-def decapsulate4_action(next_hop: bytes) -> bytes:
+def decapsulate4_action(next_hop: IPv4Address) -> bytes:
     """End.DX4: take IPv4 out, and look `next_hop` up by the rules; 0.0.0.0 stands for the inner destination."""
-    action = attribute(_LOCAL_ACTION, _U32.pack(_ACTION_END_DX4)) + attribute(_LOCAL_NH4, next_hop)
+    action = attribute(_LOCAL_ACTION, _U32.pack(_ACTION_END_DX4)) + attribute(_LOCAL_NH4, next_hop.packed)
     return action + _counting()
 
 

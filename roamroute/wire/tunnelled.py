@@ -24,6 +24,11 @@ _ETH_P_IPV6 = 0x86DD
 _PACKET_OUTGOING = 4  # linux/if_packet.h
 
 
+def nothing_filter() -> bytes:
+    """Classic BPF that lets nothing pass."""
+    return bpf.assemble((bpf.RET, 0, 0, 0))
+
+
 def outgoing_filter(source: IPv6Address, segments: IPv6Network, resting: Iterable[Address] = ()) -> bytes:
     """Classic BPF for a packet socket of type SOCK_DGRAM: packets that leave this machine from `source` to a segment.
 
@@ -58,17 +63,17 @@ def outgoing_filter(source: IPv6Address, segments: IPv6Network, resting: Iterabl
     return bpf.assemble(*program, (bpf.RET, 0, 0, SNAP_BYTES))
 
 
-def inner_destination(packet: bytes) -> Address:
-    """Whom an encapsulated packet is for. Raises: MalformedInput."""
+def inner_addresses(packet: bytes) -> tuple[Address, Address]:
+    """Whom an encapsulated packet is from, and whom it is for. Raises: MalformedInput."""
     if len(packet) < _HEADER_BYTES:
         raise MalformedInput("tunnelled packet: shorter than an IPv6 header")
     kind, offset = packet[6], _HEADER_BYTES
     if kind == _ROUTING and len(packet) >= _HEADER_BYTES + 2:
         kind, offset = packet[_HEADER_BYTES], _HEADER_BYTES + 8 * (packet[_HEADER_BYTES + 1] + 1)
-    start, size = {_IPV6: (offset + 24, 16), _IPV4: (offset + 16, 4)}.get(kind, (0, 0))
-    if not size or len(packet) < start + size:
+    start, size = {_IPV6: (offset + 8, 16), _IPV4: (offset + 12, 4)}.get(kind, (0, 0))
+    if not size or len(packet) < start + 2 * size:
         raise MalformedInput(f"tunnelled packet: no inner packet of a kind we know (next header {kind})")
-    return address_of(packet[start : start + size])
+    return address_of(packet[start : start + size]), address_of(packet[start + size : start + 2 * size])
 
 
 def _word(address: IPv6Address, place: int) -> int:

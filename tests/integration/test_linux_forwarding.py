@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,7 @@ from roamroute.linux.forwarding import Forwarding
 from roamroute.values import HostRoute
 
 from .linux_namespaces import eventually
-from .linux_tunnels import STATION, STATION4, Mesh, make_mesh, mesh_address, segments
+from .linux_tunnels import STATION, STATION4, TABLES, Mesh, make_mesh, mesh_address, segments
 
 HOST = (HostRoute(STATION, "wlan0"), HostRoute(STATION4, "wlan0"))
 
@@ -112,3 +113,108 @@ async def test_the_first_packet_that_is_sent_on_is_told_at_once_and_the_others_o
         before = list(events)
         await asyncio.to_thread(mesh.pings, count=3)
         assert events == before
+
+
+# what others do to our rules and routes
+
+
+def shown(mesh: Mesh, name: str) -> list[str]:
+    """Rules and routes of ours, as `ip` shows them, but for what counts or runs out."""
+    whats = ["-6 rule", "-4 rule"]
+    whats += [f"{family} route show table {TABLES + place}" for family in ("-6", "-4") for place in range(3)]
+    lines = [line for what in whats for line in mesh.on(name, f"ip {what}", check=False).splitlines()]
+    return sorted(re.sub(r" (expires|packets|bytes|errors) \w+", "", line).strip() for line in lines)
+
+
+async def test_what_others_flush_is_put_back(mesh: Mesh) -> None:
+    old = mesh.forwarding("a")
+    async with running(mesh, "a", old):
+        old.forward(to("b"))
+        old.deliver_all(HOST)
+        before = shown(mesh, "a")
+        for command in (
+            f"ip -6 route flush table {TABLES}",
+            f"ip -4 route flush table {TABLES}",
+            f"ip -6 route flush table {TABLES + 1}",
+            f"ip -6 route flush table {TABLES + 2}",
+            *(f"ip -6 rule del pref {4544 + place}" for place in range(5)),
+            "ip -4 rule del pref 4548",
+        ):
+            mesh.on("a", command)
+            await eventually(lambda: shown(mesh, "a") == before)
+        mesh.on("a", "ip sr tunsrc set ::")
+        await eventually(lambda: mesh.on("a", "ip sr tunsrc show").split()[-1] == str(mesh_address("a")))
+    assert not [line for line in mesh.logs["a"].lines if "error" in line]
+
+
+async def test_forwards_and_segments_survive_the_interface_that_their_routes_name(mesh: Mesh) -> None:
+    changes: list[str | None] = []
+    old = mesh.forwarding("a", changed=lambda: changes.append(old.why_not))
+    async with running(mesh, "a", old):
+        old.forward(to("b"))
+        before = shown(mesh, "a")
+        assert any("dev up0" in line for line in before)
+        mesh.on("a", "ip link set up0 down")
+        await eventually(lambda: shown(mesh, "a") == [line.replace("dev up0", "dev wlan0") for line in before])
+        mesh.on("a", "ip link set wlan0 down")
+        await eventually(lambda: old.why_not is not None and "no interface" in old.why_not)
+        mesh.on("a", "ip link set wlan0 up")
+        mesh.on("a", "ip addr add fe80::1/64 dev wlan0 nodad")
+        await eventually(lambda: old.why_not is None)
+        assert changes[-1] is None
+        await eventually(lambda: sum("encap seg6 " in line for line in shown(mesh, "a")) == 2)
+
+
+def test_another_run_flushes_what_a_crash_left_and_doubles_no_rule(mesh: Mesh) -> None:
+    crashed = mesh.forwarding("a")
+    with mesh.inside("a"):
+        before = shown(mesh, "a")
+        crashed.forward(to("b"))
+        mesh.forwarding("a")
+        assert shown(mesh, "a") == before
+
+
+def test_rules_and_routes_of_others_are_never_touched(mesh: Mesh) -> None:
+    others = [
+        f"-6 rule add pref 4546 to fd44:77::/64 lookup {TABLES}",
+        "-4 rule add pref 4548 to 10.77.0.0/16 lookup 77",
+        f"-6 route add fd44:77::1 dev up0 table {TABLES} metric 8",
+        f"-6 route add fd44:77::2 dev up0 table {TABLES + 2} metric 8",
+        f"-4 route add 10.77.0.1 dev up0 table {TABLES}",
+    ]
+    for command in others:
+        mesh.on("a", f"ip {command}")
+    before = shown(mesh, "a")
+    old = mesh.forwarding("a")
+    with mesh.inside("a"):
+        old.forward(to("b"))
+        assert set(before) < set(shown(mesh, "a"))
+        old.clear()
+    assert shown(mesh, "a") == before
+
+
+async def test_a_source_that_another_program_has_set_is_left_alone_and_told(mesh: Mesh) -> None:
+    mesh.on("a", "ip sr tunsrc set fd44:5::5")
+    changes: list[str | None] = []
+    old = mesh.forwarding("a", changed=lambda: changes.append(old.why_not))
+    assert old.why_not is not None
+    assert "fd44:5::5" in old.why_not
+    async with running(mesh, "a", old):
+        mesh.on("a", "ip sr tunsrc set ::")
+        await eventually(lambda: old.why_not is None)
+        mesh.on("a", "ip sr tunsrc set fd44:5::6")
+        await eventually(lambda: old.why_not is not None)
+    with mesh.inside("a"):
+        old.clear()
+    assert mesh.on("a", "ip sr tunsrc show").split()[-1] == "fd44:5::6"
+    assert [why is None for why in changes] == [True, False]
+
+
+def test_packets_of_a_peer_that_has_gone_are_not_taken_any_more(mesh: Mesh) -> None:
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    roam(mesh, old, new)
+    assert mesh.pings()
+    new.set_peers(frozenset({mesh_address("c")}))
+    assert not mesh.pings()
+    new.set_peers(frozenset({mesh_address("a"), mesh_address("c")}))
+    assert mesh.pings()
