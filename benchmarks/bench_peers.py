@@ -63,8 +63,8 @@ def round_trips() -> list[Figure]:
         def no_log(level: str, line: str) -> None:
             pass
 
-        claimant = PeerChannel(addresses[0], PORT, KEY, addresses, tell_claimant, no_log)
-        holder = PeerChannel(addresses[1], PORT, KEY, addresses, tell_holder, no_log)
+        claimant = PeerChannel(addresses[0], PORT, (KEY,), addresses, tell_claimant, no_log)
+        holder = PeerChannel(addresses[1], PORT, (KEY,), addresses, tell_holder, no_log)
         running = [asyncio.create_task(channel.run()) for channel in (claimant, holder)]
         await asyncio.wait_for(joined.wait(), 10)
         samples = []
@@ -123,7 +123,7 @@ FIRST, SECOND = IPv6Address("fd44::a:1"), IPv6Address("fd44::a:2")
 
 def stand() -> tuple[Exchange, Exchange]:
     """Two exchanges with a session between them."""
-    first, second = Exchange(FIRST, KEY, os.urandom), Exchange(SECOND, KEY, os.urandom)
+    first, second = Exchange(FIRST, (KEY,), os.urandom), Exchange(SECOND, (KEY,), os.urandom)
     ends: dict[PeerId, Exchange] = {FIRST: first, SECOND: second}
     waiting: list[tuple[PeerId, PeerId, bytes]] = [(FIRST, *sent) for sent in first.set_peers([SECOND], 0.0).datagrams]
     waiting += [(SECOND, *sent) for sent in second.set_peers([FIRST], 0.0).datagrams]
@@ -138,12 +138,12 @@ def stand() -> tuple[Exchange, Exchange]:
 def memory() -> Figure:
     """A session with each of 255 peers, as seen by one access point."""
     peers = [IPv6Address(int(FIRST) + number) for number in range(1, SESSIONS + 1)]
-    others: dict[PeerId, Exchange] = {peer: Exchange(peer, KEY, os.urandom) for peer in peers}
+    others: dict[PeerId, Exchange] = {peer: Exchange(peer, (KEY,), os.urandom) for peer in peers}
     for other in others.values():
         other.set_peers([FIRST], 0.0)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    ours = Exchange(FIRST, KEY, os.urandom)
+    ours = Exchange(FIRST, (KEY,), os.urandom)
     waiting = list(ours.set_peers(peers, 0.0).datagrams)
     while waiting:
         peer, datagram = waiting.pop()

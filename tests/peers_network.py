@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
 from roamroute.events import ClaimAnswered, ClaimUnanswered, Event, HandoverReported, HostClaimed, HostHinted
@@ -29,9 +29,9 @@ def claim_of(number: int, peer: PeerId = FIRST, sequence: int = 1) -> Claim:
 class Node:
     """An access point: its exchange, what it was told, and whether it answers claims."""
 
-    def __init__(self, address: PeerId, key: bytes, seed: int) -> None:
-        self.address, self.key, self.seed = address, key, seed
-        self.exchange = Exchange(address, key, random.Random(seed).randbytes)
+    def __init__(self, address: PeerId, keys: Sequence[bytes], seed: int) -> None:
+        self.address, self.seed = address, seed
+        self.exchange = Exchange(address, keys, random.Random(seed).randbytes)
         self.events: list[Event] = []
         self.verdict: Callable[[Claim], Verdict | None] = lambda _: Verdict.ACCEPTED
         self.believed: dict[tuple[PeerId, Mac], Hint] = {}
@@ -67,7 +67,7 @@ class Node:
 class Network:
     """Delivers datagrams after `delay_s`, unless `fate` says otherwise: a list of delays, one for each copy."""
 
-    def __init__(self, *addresses: PeerId, key: bytes = KEY, delay_s: float = 0.005) -> None:
+    def __init__(self, *addresses: PeerId, keys: Sequence[bytes] = (KEY,), delay_s: float = 0.005) -> None:
         self.now = 1000.0
         self.delay_s = delay_s
         self.fate: Callable[[PeerId, PeerId, bytes], list[float]] = lambda *_: [self.delay_s]
@@ -78,13 +78,13 @@ class Network:
         self._serial = 0
         self._seed = 0
         for address in addresses:
-            self.start(address, key)
+            self.start(address, keys)
 
-    def start(self, address: PeerId, key: bytes = KEY) -> Node:
+    def start(self, address: PeerId, keys: Sequence[bytes] = (KEY,)) -> Node:
         """Start a node, or start it again with nothing remembered."""
         self._seed += 1
         previous = self.nodes.get(address)
-        node = Node(address, key, self._seed)
+        node = Node(address, keys, self._seed)
         if previous is not None:
             node.verdict = previous.verdict
         self.nodes[address] = node

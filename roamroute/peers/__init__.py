@@ -1,19 +1,22 @@
 """The channel between access points: authenticated, encrypted, replay-protected UDP. docs/peers-protocol.md.
 
-`codec` is the wire, `session` the keys, `courier` the repetition of claims, `exchange` all of them for all peers; these
-are pure and take the time as an argument. `channel` gives them a socket.
+`codec` is the wire, `sealing` the cryptography, `session` the agreement on keys, `courier` the repetition of claims,
+`hints` what is told ahead, `exchange` all of them for all peers; these are pure and take the time as an argument.
+`channel` gives them a socket.
 """
 
 from roamroute.peers.channel import DEFAULT_PORT, ChannelStatus, PeerChannel
 from roamroute.peers.exchange import PEERS_MAXIMUM, PeerStatus
-from roamroute.peers.key import KEY_BYTES, read_key
+from roamroute.peers.key import KEY_BYTES, KEYS_MAXIMUM, read_key, read_keys
 
 __all__ = [
     "DEFAULT_PORT",
+    "KEYS_MAXIMUM",
     "KEY_BYTES",
     "PEERS_MAXIMUM",
     "ChannelStatus",
     "PeerChannel",
     "PeerStatus",
     "read_key",
+    "read_keys",
 ]

@@ -18,7 +18,6 @@ from roamroute.effects import DropClaim, SendAnswer, SendClaim, ShareHint, Unsha
 from roamroute.events import Event, PeerJoined, PeerLost
 from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM
 from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
-from roamroute.peers.key import KEY_BYTES
 from roamroute.peers.session import SILENCE_S
 from roamroute.values import HandoverReport, PeerId, Seconds
 
@@ -63,20 +62,15 @@ class PeerChannel:
         self,
         address: PeerId,
         port: int,
-        keys: Sequence[bytes] | bytes,
+        keys: Sequence[bytes],
         peers: Iterable[PeerId],
         emit: Callable[[Event], None],
         log: Log,
     ) -> None:
         """`address` is ours in the mesh; it is what the peers know us by. `keys`: see `set_keys`."""
-        if isinstance(keys, bytes):
-            keys = (keys,)
-        key = keys[0]
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"the peers' key has {KEY_BYTES} bytes, not {len(key)}")
         self._address, self._port = address, port
         self._emit, self._log = emit, log
-        self._exchange = Exchange(address, key, os.urandom)
+        self._exchange = Exchange(address, keys, os.urandom)
         self._initial_peers = frozenset(peers)
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -144,7 +138,11 @@ class PeerChannel:
         self._perform(self._exchange.send_report(peer, report))
 
     def set_keys(self, keys: Sequence[bytes]) -> None:
-        """State the keys that are accepted; the first is ours, the others peers may have still or already."""
+        """State the keys that are accepted, 3 at most; the first is ours. Sessions go on, see `Exchange.set_keys`.
+
+        Raises: ValueError for no key, too many, or one that is not 32 bytes; then nothing has changed.
+        """
+        self._perform(self._exchange.set_keys(keys, self._start()))
 
     def set_peers(self, peers: Iterable[PeerId]) -> None:
         """State the whole set of peers; idempotent. We ourselves do not count."""

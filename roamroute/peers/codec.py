@@ -63,8 +63,8 @@ _MAC, _SEQUENCE, _BASIS, _ADDRESSES_6, _ADDRESSES_4 = 1, 2, 3, 4, 5
 _CLAIMED, _VERDICT, _HOLDER, _DENIED_6, _DENIED_4 = 6, 7, 8, 9, 10
 _TOKEN, _CHALLENGE, _ECHO, _BOOT = 11, 12, 13, 14
 _CAPABILITIES, _SEGMENT_6, _SEGMENT_4 = 15, 16, 17
-_WITHDRAWN, _FORWARDED, _CONVERGED, _AGE = 18, 19, 20, 21
-LAST_FIELD = _AGE
+_WITHDRAWN, _FORWARDED, _CONVERGED, _AGE, _DIVERTED = 18, 19, 20, 21, 22
+LAST_FIELD = _DIVERTED
 
 
 @attrs.frozen
@@ -265,7 +265,8 @@ def encode_message(message: Message) -> bytes:
                 + _field(_SEQUENCE, _number(message.sequence, 4))
                 + _duration(_WITHDRAWN, message.withdrawn_s, _MICROSECONDS)
                 + _duration(_FORWARDED, message.forwarded_s, _MICROSECONDS)
-                + _duration(_CONVERGED, message.converged_s, _MICROSECONDS),
+                + _duration(_CONVERGED, message.converged_s, _MICROSECONDS)
+                + _duration(_DIVERTED, message.diverted_s, _MICROSECONDS),
             )
 
 
@@ -347,6 +348,7 @@ def _decode_report(fields: dict[int, bytes], sender: PeerId) -> HandoverReport:
         withdrawn_s=_decode_duration(fields, _WITHDRAWN, _MICROSECONDS),
         forwarded_s=_decode_duration(fields, _FORWARDED, _MICROSECONDS),
         converged_s=_decode_duration(fields, _CONVERGED, _MICROSECONDS),
+        diverted_s=_decode_duration(fields, _DIVERTED, _MICROSECONDS),
     )
 
 

@@ -7,7 +7,7 @@ A datagram from an address that is no peer's costs one look-up and a count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
@@ -31,6 +31,8 @@ from roamroute.peers.codec import (
 )
 from roamroute.peers.courier import Courier, Round
 from roamroute.peers.hints import HintLog
+from roamroute.peers.key import KEYS_MAXIMUM
+from roamroute.peers.sealing import SharedKey
 from roamroute.peers.session import Entropy, Pairing, Step
 from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, Mac, PeerId, Seconds, Verdict
 
@@ -75,6 +77,7 @@ COUNTERS = (
 class PeerStatus:
     """One peer as `roamroute status` shows it. `since`: the last change of `is_up`; `rtt_s` is smoothed.
 
+    `has_own_key`: its session is under the first of our keys; once that is true of all, the other keys can be removed.
     `capabilities`: "hints", "reports", "segments", as the peer has said for its session; one of an older version says
     nothing. `hints_held`: of our bindings, those that it has acknowledged; `hints_unacknowledged`: the others.
     """
@@ -88,6 +91,7 @@ class PeerStatus:
     sent: int
     received: int
     forged: int
+    has_own_key: bool
     capabilities: tuple[str, ...]
     hints_held: int
     hints_unacknowledged: int
@@ -121,9 +125,10 @@ class Exchange:
     each call `next_wakeup` says when `tick` is due; early or late is safe.
     """
 
-    def __init__(self, address: PeerId, key: bytes, entropy: Entropy) -> None:
-        """Raises: ValueError when `key` is not 32 bytes, at the first peer."""
-        self._address, self._key, self._entropy = address, key, entropy
+    def __init__(self, address: PeerId, keys: Sequence[bytes], entropy: Entropy) -> None:
+        """`keys`: see `set_keys`."""
+        self._address, self._entropy = address, entropy
+        self._keys = _shared(keys)
         self._boot = entropy(BOOT_BYTES)
         self._pairings: dict[PeerId, Pairing] = {}
         self._traffic: dict[PeerId, _Traffic] = {}
@@ -166,6 +171,7 @@ class Exchange:
                 sent=self._traffic[peer].sent,
                 received=self._traffic[peer].received,
                 forged=self._traffic[peer].forged,
+                has_own_key=pairing.has_own_key,
                 capabilities=tuple(str(one.name).lower() for one in pairing.capabilities),
                 hints_held=len(self._hints) - unacknowledged,
                 hints_unacknowledged=unacknowledged,
@@ -192,10 +198,26 @@ class Exchange:
             del self._traffic[peer]
         for peer in ranked[:PEERS_MAXIMUM]:
             if peer not in self._pairings:
-                pairing = Pairing(self._key, self._address, peer, self._boot, self._entropy, now)
+                pairing = Pairing(self._keys, self._address, peer, self._boot, self._entropy, now)
                 self._pairings[peer], self._traffic[peer] = pairing, _Traffic()
                 self._take(pairing, pairing.tick(now), now, datagrams, events)
         self._carry(self._courier.set_peers(chosen, now), now, datagrams, events)
+        return self._outcome(datagrams, events)
+
+    def set_keys(self, keys: Sequence[bytes], now: Instant) -> Outcome:
+        """State the keys that are accepted, `KEYS_MAXIMUM` at most; the first is ours. Idempotent.
+
+        Sessions go on; those of a key that is accepted no more are replaced, which takes one and a half round trips.
+
+        Raises: ValueError for no key, too many, or one that is not 32 bytes; then nothing has changed.
+        """
+        known = {key.secret: key for key in self._keys}
+        self._keys = tuple(known.get(key.secret, key) for key in _shared(keys))
+        datagrams: list[tuple[PeerId, bytes]] = []
+        events: list[Event] = []
+        for pairing in self._pairings.values():
+            pairing.set_keys(self._keys, now)
+            self._take(pairing, pairing.tick(now), now, datagrams, events)
         return self._outcome(datagrams, events)
 
     def receive(self, datagram: bytes, source: PeerId, now: Instant) -> Outcome:
@@ -366,6 +388,13 @@ class Exchange:
         for peer, _ in datagrams:
             self._traffic[peer].sent += 1
         return Outcome(tuple(datagrams), tuple(events))
+
+
+def _shared(keys: Sequence[bytes]) -> tuple[SharedKey, ...]:
+    distinct = tuple(dict.fromkeys(keys))
+    if not 0 < len(distinct) <= KEYS_MAXIMUM:
+        raise ValueError(f"peers share 1 to {KEYS_MAXIMUM} keys, not {len(distinct)}")
+    return tuple(SharedKey(key) for key in distinct)
 
 
 def _judge(pairing: Pairing, envelope: Envelope, now: Instant) -> Step:

@@ -27,27 +27,16 @@ that no session of its sender opens. The memory of a `Pairing` is constant.
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 
 import attrs
-from nacl.bindings import (
-    crypto_aead_chacha20poly1305_ietf_decrypt as open_sealed,
-)
-from nacl.bindings import (
-    crypto_aead_chacha20poly1305_ietf_encrypt as seal,
-)
-from nacl.exceptions import CryptoError
 
 from roamroute.errors import MalformedInput
 from roamroute.peers.allowance import Allowance
 from roamroute.peers.codec import (
-    AUTHENTICATOR_BYTES,
     BOOT_BYTES,
     CHALLENGE_BYTES,
     OURS,
-    SESSION_ID_BYTES,
     Capability,
     Hello,
     HelloEnvelope,
@@ -61,25 +50,28 @@ from roamroute.peers.codec import (
     decode_messages,
     encode_hello,
     encode_message,
-    sealed_header,
 )
-from roamroute.peers.key import KEY_BYTES
+from roamroute.peers.sealing import Session, SharedKey
 from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, PeerId, Seconds
 
 Entropy = Callable[[int], bytes]
 """`os.urandom`, or something reproducible in a test."""
 
-WINDOW = 256
-"""Datagrams that may overtake each other; a burst of 256 claims that a mesh sends over two paths."""
-
 KEEPALIVE_S: Seconds = 10.0
 """A peer not heard for so long is pinged: 0.1 datagrams a second and peer, 25 a second with 255 peers."""
+PINGED_AGAIN_S: Seconds = 2.5
+"""A ping that is not answered is sent again after this."""
 SILENCE_S: Seconds = 35.0
-"""A peer not heard for so long is lost: three pings unanswered, and half an interval."""
+"""A peer not heard for so long is lost: a dozen pings of each side, or their answers, did not come. Where one datagram
+in five gets lost, the three of an earlier version lost a peer somewhere in a mesh of 50 every few minutes."""
 HELLO_FIRST_S: Seconds = 0.1
 """The first hello is repeated after this; a round trip through a mesh is 5 to 50 ms."""
 HELLO_LAST_S: Seconds = 10.0
 """The greeting of an absent peer slows down to this; it greets us itself when it comes."""
+REKEYED_WITHIN_S: Seconds = 1.0
+"""When our key has changed, peers are greeted under the new one within this time, not 255 at once."""
+REKEYING_LAST_S: Seconds = 60.0
+"""A peer that does not accept the new key yet is asked ever more rarely, up to this; it asks by itself when it does."""
 HELLO_POKED_S: Seconds = 1.0
 """A claim for a peer without a session makes for a hello, but at most one in this time: a router of the mesh that
 does not run roamroute, and was discovered by its route, is such a peer for ever."""
@@ -100,98 +92,6 @@ STRANGE_REPLIES_PER_S = 20.0
 STRANGE_REPLY_BURST = 8.0
 """Of hellos in answer to sealed datagrams in an unknown session, per peer. Anybody who forges a peer's address can
 provoke these, so they are few; a peer that has restarted greets by itself as well."""
-
-
-def _person(label: str) -> bytes:
-    """BLAKE2b's personalisation: 16 bytes that keep the uses of one key apart."""
-    return f"roamroute1 {label}".encode("ascii").ljust(16, b"\0")
-
-
-def _packed(address: PeerId) -> bytes:
-    """16 bytes for every address; IPv4 is mapped (RFC 4291 §2.5.5.2)."""
-    return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
-
-
-class ReplayWindow:
-    """Which counters of a session have been seen: the greatest, and a bit for each of the `WINDOW` below it."""
-
-    __slots__ = ("_greatest", "_seen")
-
-    def __init__(self) -> None:
-        self._greatest = -1
-        self._seen = 0
-
-    def is_fresh(self, counter: int) -> bool:
-        """True for a counter not yet marked and not too old to tell."""
-        behind = self._greatest - counter
-        return behind < 0 or (behind < WINDOW and not self._seen >> behind & 1)
-
-    def mark(self, counter: int) -> None:
-        """Remember a fresh counter, after its datagram has been authenticated."""
-        ahead = counter - self._greatest
-        if ahead > 0:
-            self._seen = (self._seen << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
-            self._greatest = counter
-        else:
-            self._seen |= 1 << -ahead
-
-
-class Session:
-    """Keys for both directions, our counter and the window on theirs."""
-
-    __slots__ = (
-        "agreed_at", "boot", "capabilities", "own_challenge", "peer_challenge", "receive_id",
-        "_counter", "_receive_key", "_send_id", "_send_key", "_window",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        key: bytes,
-        own: tuple[PeerId, bytes],
-        peer: tuple[PeerId, bytes],
-        boot: bytes,
-        agreed_at: Instant,
-        capabilities: Capability = Capability.NONE,
-    ) -> None:
-        """`own` and `peer` are an address and a challenge each; `boot` and `capabilities` are the peer's."""
-        self.own_challenge, self.peer_challenge = own[1], peer[1]
-        self.boot = boot
-        self.agreed_at = agreed_at
-        self.capabilities = capabilities
-        halves = sorted((_packed(address), challenge) for address, challenge in (own, peer))
-        material = b"".join(address + challenge for address, challenge in halves)
-        keys = blake2b(material, key=key, person=_person("keys"), digest_size=2 * KEY_BYTES).digest()
-        names = blake2b(material, key=key, person=_person("ids"), digest_size=2 * SESSION_ID_BYTES).digest()
-        by_direction = (
-            (keys[:KEY_BYTES], names[:SESSION_ID_BYTES]),  # from the lower address to the higher
-            (keys[KEY_BYTES:], names[SESSION_ID_BYTES:]),
-        )
-        is_lower = _packed(own[0]) < _packed(peer[0])
-        self._send_key, self._send_id = by_direction[0 if is_lower else 1]
-        self._receive_key, self.receive_id = by_direction[1 if is_lower else 0]
-        self._counter = 0
-        self._window = ReplayWindow()
-
-    def seal(self, plaintext: bytes) -> bytes:
-        """Encrypt into a whole datagram; every call uses a counter of its own."""
-        header = sealed_header(self._send_id, self._counter)
-        nonce = self._counter.to_bytes(12, "big")
-        self._counter += 1
-        return header + seal(plaintext, header, nonce, self._send_key)
-
-    def is_fresh(self, envelope: SealedEnvelope) -> bool:
-        """False for a counter that was received before, or is too old to tell."""
-        return self._window.is_fresh(envelope.counter)
-
-    def open(self, envelope: SealedEnvelope) -> bytes | None:
-        """Decrypt and mark as received; None when it was not sealed by the peer in this session."""
-        nonce = envelope.counter.to_bytes(12, "big")
-        try:
-            plaintext: bytes = open_sealed(envelope.ciphertext, envelope.header, nonce, self._receive_key)
-        except CryptoError:
-            return None
-        self._window.mark(envelope.counter)
-        return plaintext
 
 
 Told = Claim | Answer | Hint | HintsSent | HintsTaken | HandoverReport
@@ -225,18 +125,20 @@ class Pairing:
     `tick` is due; calling it earlier or later is safe.
     """
 
-    def __init__(self, key: bytes, own: PeerId, peer: PeerId, boot: bytes, entropy: Entropy, now: Instant) -> None:
-        """`boot`: our own boot identifier, random, the same for all peers of this process."""
-        if len(key) != KEY_BYTES or len(boot) != BOOT_BYTES:
-            raise ValueError(f"a key has {KEY_BYTES} bytes and a boot identifier {BOOT_BYTES}")
+    def __init__(
+        self, keys: Sequence[SharedKey], own: PeerId, peer: PeerId, boot: bytes, entropy: Entropy, now: Instant
+    ) -> None:
+        """`keys`: see `set_keys`. `boot`: our own boot identifier, random, the same for all peers of this process."""
+        if not keys or len(boot) != BOOT_BYTES:
+            raise ValueError(f"there is one key at least, and a boot identifier has {BOOT_BYTES} bytes")
         self.peer = peer
         self.is_up = False
         self.since = now
         self.heard: Instant | None = None
         self.rtt_s: Seconds | None = None
         self.restarts = 0
-        self._key, self._own, self._own_boot, self._entropy = key, own, boot, entropy
-        self._hello_key = blake2b(b"", key=key, person=_person("hello"), digest_size=KEY_BYTES).digest()
+        self._keys = tuple(keys)
+        self._own, self._own_boot, self._entropy = own, boot, entropy
         self._challenge = entropy(CHALLENGE_BYTES)
         self._peer_boot: bytes | None = None
         self._current: Session | None = None
@@ -245,6 +147,8 @@ class Pairing:
         self._hello_at = now
         self._greeted_at = now - HELLO_POKED_S
         self._hello_pause = HELLO_FIRST_S
+        self._greetings = 0
+        self._is_rekeying = False
         self._confirm_at = now
         self._confirm_pause = CONFIRM_FIRST_S
         self._ping_at = now
@@ -260,6 +164,11 @@ class Pairing:
         return Capability.NONE if session is None else session.capabilities
 
     @property
+    def has_own_key(self) -> bool:
+        """True when we send under the first of our keys."""
+        return self._current is not None and self._current.key is self._keys[0]
+
+    @property
     def next_wakeup(self) -> Instant:
         """When `tick` has something to do."""
         due = [self._hello_at] if self._is_greeting else []
@@ -270,6 +179,25 @@ class Pairing:
         if self.is_up:
             due.append(self._lost_at)
         return min(due)
+
+    def set_keys(self, keys: Sequence[SharedKey], now: Instant) -> None:
+        """State the keys that are accepted. What is sent first is under the first of them.
+
+        Sessions of a key that is accepted no more end here. One of another key than the first goes on until its
+        successor stands, and the peer is asked for that, now and then, until it accepts the first as well.
+        """
+        self._keys = tuple(keys)
+        had_session = self._current is not None or self._candidate is not None
+        self._current, self._candidate, self._previous = (
+            session if session is not None and session.key in self._keys else None
+            for session in (self._current, self._candidate, self._previous)
+        )
+        is_without = had_session and self._current is None and self._candidate is None
+        self._is_rekeying = self._current is not None and not self.has_own_key
+        if is_without or self._is_rekeying:
+            self._greetings = 0
+            self._hello_pause = HELLO_FIRST_S
+            self._hello_at = now if is_without else now + REKEYED_WITHIN_S - self._jittered(REKEYED_WITHIN_S)
 
     def greet(self, now: Instant) -> Step:
         """A claim is waiting: greet the peer now if no session can carry it and no hello is under way."""
@@ -296,20 +224,25 @@ class Pairing:
 
     def receive_hello(self, envelope: HelloEnvelope, now: Instant) -> Step:
         """Judge a greeting that came from the peer's address."""
-        if not hmac.compare_digest(self._authenticator(self.peer, self._own, envelope.signed), envelope.authenticator):
+        key = next((key for key in self._keys if key.has_signed(envelope, self.peer, self._own)), None)
+        if key is None:
             return Step(refused="forged")
         try:
             hello = decode_hello(envelope.body)
         except MalformedInput:
             return Step(refused="malformed")
         if hello.echo == self._challenge:
-            return self._agree(hello, now)
+            own, self._challenge = self._challenge, self._entropy(CHALLENGE_BYTES)
+            return self._agree(hello, own, key, now)
         for session in (self._candidate, self._current):
             if session is not None and session.peer_challenge == hello.challenge:
-                return self._repeat_confirmation(session, hello, now)
+                has_both = hello.echo == session.own_challenge
+                if has_both and session is self._candidate and key.rank > session.key.rank:
+                    return self._agree(hello, session.own_challenge, key, now)
+                return self._repeat_confirmation(session, has_both and session.key is key, now)
         if not self._hello_replies.take(now):
             return _NOTHING
-        return Step((self._signed(Hello(self._challenge, self._own_boot, hello.challenge, OURS)),))
+        return Step((self._signed(Hello(self._challenge, self._own_boot, hello.challenge, OURS), key),))
 
     def receive_sealed(self, envelope: SealedEnvelope, now: Instant) -> Step:
         """Judge an encrypted datagram that came from the peer's address."""
@@ -348,10 +281,10 @@ class Pairing:
             datagrams.append(self._greeting())
             self._greeted_at = now
             self._hello_at = now + self._jittered(self._hello_pause)
-            self._hello_pause = min(2 * self._hello_pause, HELLO_LAST_S)
+            self._hello_pause = min(2 * self._hello_pause, REKEYING_LAST_S if self._is_rekeying else HELLO_LAST_S)
         if self._current is not None and now >= self._ping_at:
             datagrams.append(self._pinging(self._current, now))
-            self._ping_at = now + self._jittered(KEEPALIVE_S)
+            self._ping_at = now + self._jittered(PINGED_AGAIN_S if self.is_up else KEEPALIVE_S)
         return Step(tuple(datagrams), is_lost=is_lost)
 
     @property
@@ -360,27 +293,32 @@ class Pairing:
 
     @property
     def _is_greeting(self) -> bool:
-        """No session can carry anything, or the one we have leads nowhere any more."""
-        return self._candidate is None and (self._current is None or not self.is_up)
+        """No session can carry anything, or the one we have leads nowhere any more, or is to have a successor."""
+        return self._candidate is None and (self._current is None or not self.is_up or self._is_rekeying)
 
-    def _agree(self, hello: Hello, now: Instant) -> Step:
-        """The peer echoed our challenge: it is alive, and both challenges are fresh. Use up ours."""
+    def _agree(self, hello: Hello, own: bytes, key: SharedKey, now: Instant) -> Step:
+        """The peer echoed our challenge: it is alive, and both challenges are fresh.
+
+        The key is that of the hello. Two that greet each other at once under different keys may so agree on two
+        sessions; then both turn to the one of the greater key.
+        """
         session = Session(
-            self._key,
-            (self._own, self._challenge),
+            key,
+            (self._own, own),
             (self.peer, hello.challenge),
             hello.boot,
             agreed_at=now,
             capabilities=hello.capabilities,
         )
-        self._challenge = self._entropy(CHALLENGE_BYTES)
         self._candidate = session
         self._confirm_pause = CONFIRM_FIRST_S
         return Step(self._confirm(session, now), is_ready=self._current is None)
 
-    def _repeat_confirmation(self, session: Session, hello: Hello, now: Instant) -> Step:
-        """A greeting of a session that we have agreed on already: the peer may not have it yet, or it is a copy."""
-        has_both = hello.echo == session.own_challenge
+    def _repeat_confirmation(self, session: Session, has_both: bool, now: Instant) -> Step:
+        """A greeting of a session that we have agreed on already: the peer may not have it yet, or it is a copy.
+
+        `has_both`: the peer knows both challenges and means the same key, so it has made the session.
+        """
         if (has_both and session is self._current) or not self._hello_replies.take(now):
             return _NOTHING
         if has_both:
@@ -405,6 +343,7 @@ class Pairing:
             # what a peer sent before it restarted says nothing any more, and its tokens would be taken for new ones
             self._previous, self._previous_until = None if has_restarted else self._current, now + PREVIOUS_S
             self._current, self._candidate = session, None
+            self._is_rekeying = self._is_rekeying and not self.has_own_key
         self.restarts += has_restarted
         self.heard = now
         self._ping_at = now + self._jittered(KEEPALIVE_S)
@@ -438,7 +377,7 @@ class Pairing:
         return self._confirmation(session), self._pinging(session, now)
 
     def _confirmation(self, session: Session) -> bytes:
-        return self._signed(Hello(session.own_challenge, self._own_boot, session.peer_challenge, OURS))
+        return self._signed(Hello(session.own_challenge, self._own_boot, session.peer_challenge, OURS), session.key)
 
     def _pinging(self, session: Session, now: Instant) -> bytes:
         token = int.from_bytes(self._entropy(8), "big")
@@ -446,15 +385,14 @@ class Pairing:
         return session.seal(encode_message(Ping(token)))
 
     def _greeting(self) -> bytes:
-        return self._signed(Hello(self._challenge, self._own_boot, capabilities=OURS))
+        """A hello under the first key; where no session stands, the others take turns with it."""
+        key = self._keys[0 if self._is_rekeying else self._greetings % len(self._keys)]
+        self._greetings += 1
+        return self._signed(Hello(self._challenge, self._own_boot, capabilities=OURS), key)
 
-    def _signed(self, hello: Hello) -> bytes:
+    def _signed(self, hello: Hello, key: SharedKey) -> bytes:
         signed = encode_hello(hello)
-        return signed + self._authenticator(self._own, self.peer, signed)
-
-    def _authenticator(self, source: PeerId, destination: PeerId, signed: bytes) -> bytes:
-        material = _packed(source) + _packed(destination) + signed
-        return blake2b(material, key=self._hello_key, digest_size=AUTHENTICATOR_BYTES).digest()
+        return signed + key.authenticator(self._own, self.peer, signed)
 
     def _jittered(self, pause: Seconds) -> Seconds:
         return pause * (1.0 - JITTER * int.from_bytes(self._entropy(2), "big") / 65535)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -37,12 +37,12 @@ def mesh() -> Iterator[Namespace]:
 class AccessPoint:
     """A running channel that accepts every claim from inside `emit`, and what it was told."""
 
-    def __init__(self, address: PeerId, *peers: PeerId, key: bytes = KEY) -> None:
+    def __init__(self, address: PeerId, *peers: PeerId, keys: Sequence[bytes] = (KEY,)) -> None:
         self.address = address
         self.events: list[Event] = []
         self.log: list[str] = []
         self.verdict: Verdict | None = Verdict.ACCEPTED
-        self.channel = PeerChannel(address, DEFAULT_PORT, key, peers, self._emit, self._log)
+        self.channel = PeerChannel(address, DEFAULT_PORT, keys, peers, self._emit, self._log)
         self._running = asyncio.create_task(self.channel.run())
 
     def claim(self, number: int, sequence: int = 1) -> None:
@@ -211,7 +211,7 @@ def test_another_key_is_told_in_the_log(mesh: Namespace, monkeypatch: pytest.Mon
     monkeypatch.setattr(channel_module, "REFUSALS_LOGGED_S", 0.5)
 
     async def script() -> None:
-        one, two = AccessPoint(ONE, TWO), AccessPoint(TWO, ONE, key=bytes(32))
+        one, two = AccessPoint(ONE, TWO), AccessPoint(TWO, ONE, keys=(bytes(32),))
         await one.until(lambda: any("is the key the same on both?" in line for line in one.log), "the log says it")
         assert one.events == two.events == []
 

@@ -55,7 +55,13 @@ hints = st.builds(
 )
 durations = st.none() | st.integers(0, 2**32 - 1).map(lambda microseconds: microseconds / 1_000_000)
 reports = st.builds(
-    HandoverReport, mac=macs, sequence=sequences, withdrawn_s=durations, forwarded_s=durations, converged_s=durations
+    HandoverReport,
+    mac=macs,
+    sequence=sequences,
+    withdrawn_s=durations,
+    forwarded_s=durations,
+    converged_s=durations,
+    diverted_s=durations,
 )
 tokened = (codec.Ping, codec.Pong, codec.HintsSent, codec.HintsTaken)
 messages = claims | answers | hints | reports | st.one_of(*(st.builds(kind, token=tokens) for kind in tokened))

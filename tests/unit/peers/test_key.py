@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from roamroute.errors import ConfigError
-from roamroute.peers import read_key
+from roamroute.peers import read_key, read_keys
 
 KEY = bytes(range(32))
+OTHER = bytes(range(32, 64))
 
 
 def write(folder: Path, text: str, mode: int = 0o600) -> Path:
@@ -23,7 +24,13 @@ def write(folder: Path, text: str, mode: int = 0o600) -> Path:
     "text", [KEY.hex(), KEY.hex() + "\n", KEY.hex().upper(), f" {KEY.hex()[:32]}\n{KEY.hex()[32:]}\n"]
 )
 def test_a_key_is_64_hexadecimal_digits_and_white_space(tmp_path: Path, text: str) -> None:
-    assert read_key(write(tmp_path, text)) == KEY
+    assert read_keys(write(tmp_path, text)) == (KEY,)
+
+
+def test_several_keys_are_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, f"{OTHER.hex()}\n\n  {KEY.hex()[:20]} {KEY.hex()[20:]}\n")
+    assert read_keys(path) == (OTHER, KEY)
+    assert read_key(path) == OTHER
 
 
 @pytest.mark.parametrize(
@@ -34,14 +41,17 @@ def test_a_key_is_64_hexadecimal_digits_and_white_space(tmp_path: Path, text: st
         (KEY.hex()[:-2], 0o600, "not 31"),
         (KEY.hex() + "00", 0o600, "not 33"),
         ("", 0o600, "not 0"),
-        ("swordfish", 0o600, "64 hexadecimal digits and nothing else"),
-        ("\xe4" * 64, 0o600, "64 hexadecimal digits and nothing else"),
-        (KEY.hex() + " " * 5000, 0o600, "32 bytes"),
+        ("swordfish", 0o600, "64 hexadecimal digits a line and nothing else"),
+        ("\xe4" * 64, 0o600, "64 hexadecimal digits a line and nothing else"),
+        (KEY.hex() + " " * 5000, 0o600, "keys of 32 bytes"),
+        (f"{KEY.hex()}\n{KEY.hex()[2:]}", 0o600, "not 31"),
+        (f"{KEY.hex()}\n{KEY.hex().upper()}", 0o600, "a key twice"),
+        ("".join(f"{octet:064x}\n" for octet in range(4)), 0o600, "at most 3 keys, not 4"),
     ],
 )
 def test_each_mistake_is_named(tmp_path: Path, text: str, mode: int, complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_key(write(tmp_path, text, mode))
+        read_keys(write(tmp_path, text, mode))
     (mistake,) = caught.value.mistakes
     assert mistake.startswith("peers.key_file: ")
     assert complaint in mistake
@@ -49,10 +59,10 @@ def test_each_mistake_is_named(tmp_path: Path, text: str, mode: int, complaint: 
 
 def test_a_missing_file_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file or directory; make one with: openssl rand"):
-        read_key(tmp_path / "absent")
+        read_keys(tmp_path / "absent")
 
 
 def test_the_key_itself_is_never_in_the_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_key(write(tmp_path, "secret" * 10))
+        read_keys(write(tmp_path, "secret" * 10))
     assert "secretsecret" not in str(caught.value)

@@ -11,7 +11,8 @@ from peers_network import FIRST, KEY, SECOND, THIRD, Network, claim_of
 from roamroute.events import PeerJoined, PeerLost
 from roamroute.peers import codec
 from roamroute.peers.allowance import Allowance
-from roamroute.peers.session import WINDOW, Pairing, ReplayWindow, Session
+from roamroute.peers.sealing import WINDOW, ReplayWindow, Session, SharedKey
+from roamroute.peers.session import Pairing
 
 
 def pair() -> Network:
@@ -84,7 +85,7 @@ def test_an_absent_peer_is_greeted_ever_more_rarely() -> None:
 
 def test_another_key_makes_no_session() -> None:
     network = Network(FIRST)
-    network.start(SECOND, key=bytes(32))
+    network.start(SECOND, (bytes(32),))
     network.run(30.0)
     for node in network.nodes.values():
         assert node.events == []
@@ -232,8 +233,8 @@ def test_the_window_takes_each_counter_once_and_nothing_too_old() -> None:
 
 
 def test_both_sides_make_the_same_keys_and_no_direction_shares_one() -> None:
-    one = Session(KEY, (FIRST, b"a" * 16), (SECOND, b"b" * 16), bytes(8), 0.0)
-    two = Session(KEY, (SECOND, b"b" * 16), (FIRST, b"a" * 16), bytes(8), 0.0)
+    one = Session(SharedKey(KEY), (FIRST, b"a" * 16), (SECOND, b"b" * 16), bytes(8), 0.0)
+    two = Session(SharedKey(KEY), (SECOND, b"b" * 16), (FIRST, b"a" * 16), bytes(8), 0.0)
     for sender, receiver in ((one, two), (two, one)):
         envelope = codec.open_envelope(sender.seal(b"text"))
         assert isinstance(envelope, codec.SealedEnvelope)
@@ -252,4 +253,4 @@ def test_an_allowance_fills_up_to_its_burst() -> None:
 
 def test_a_key_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError):
-        Pairing(bytes(31), FIRST, SECOND, bytes(8), bytes, 0.0)
+        Pairing((SharedKey(bytes(31)),), FIRST, SECOND, bytes(8), bytes, 0.0)

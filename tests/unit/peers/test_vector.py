@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from roamroute.peers import codec
-from roamroute.peers.session import Pairing, Session
+from roamroute.peers.sealing import Session, SharedKey
+from roamroute.peers.session import Pairing
 from roamroute.values import Answer, Basis, Claim, Mac, Verdict
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "peers-protocol.md"
@@ -29,14 +30,17 @@ def constant(octet: int) -> bytes:
 
 def vector() -> str:
     """One exchange, from fixed challenges: the greeting, its answer, a claim and its answer."""
-    lower = Pairing(KEY, LOWER, HIGHER, BOOT, lambda length: constant(0xAA)[:length], 0.0)
-    higher = Pairing(KEY, HIGHER, LOWER, BOOT, lambda length: constant(0xBB)[:length], 0.0)
+    lower = Pairing((SharedKey(KEY),), LOWER, HIGHER, BOOT, lambda length: constant(0xAA)[:length], 0.0)
+    higher = Pairing((SharedKey(KEY),), HIGHER, LOWER, BOOT, lambda length: constant(0xBB)[:length], 0.0)
     (greeting,) = lower.tick(0.0).datagrams
     envelope = codec.open_envelope(greeting)
     assert isinstance(envelope, codec.HelloEnvelope)
     (reply,) = higher.receive_hello(envelope, 0.0).datagrams
     ends = (LOWER, constant(0xAA)), (HIGHER, constant(0xBB))
-    up, down = Session(KEY, ends[0], ends[1], BOOT, 0.0), Session(KEY, ends[1], ends[0], BOOT, 0.0)
+    up, down = (
+        Session(SharedKey(KEY), ends[0], ends[1], BOOT, 0.0),
+        Session(SharedKey(KEY), ends[1], ends[0], BOOT, 0.0),
+    )
     lines = [
         ("key", KEY),
         ("lower address", LOWER.packed),
@@ -70,7 +74,7 @@ def test_the_vector_opens_again() -> None:
     sealed = bytes.fromhex("".join(re.findall(r"claim, sealed.*?:\n((?:  [0-9a-f]+\n)+)", vector())[0].split()))
     envelope = codec.open_envelope(sealed)
     assert isinstance(envelope, codec.SealedEnvelope)
-    session = Session(KEY, (HIGHER, constant(0xBB)), (LOWER, constant(0xAA)), BOOT, 0.0)
+    session = Session(SharedKey(KEY), (HIGHER, constant(0xBB)), (LOWER, constant(0xAA)), BOOT, 0.0)
     plaintext = session.open(envelope)
     assert plaintext is not None
     assert codec.decode_messages(plaintext, LOWER) == (CLAIM,)
