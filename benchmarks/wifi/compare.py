@@ -6,8 +6,8 @@ Two set-ups stand side by side, each with its own client, access points, gateway
 
 roamroute, babeld between routers: every access point routes.    batman-adv: bat0 is bridged with the radios.
 
-Blocks of roams alternate between the two (A B, B A, …). While one is measured the other is up, its client connected,
-and only its probes rest. Both clients, their wpa_supplicant and all hostapds are set up alike.
+They take turns, after each roam (or each --block of them). While one is measured the other is up, its client connected,
+and its probes are ten a second. Both clients, their wpa_supplicant and all hostapds are set up alike.
 results.json has every roam. Runs in the Wi-Fi lab's kernel: `benchmarks/wifi/run` starts it there.
 """
 
@@ -20,7 +20,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,8 @@ from recorder import Arrival
 
 LOGS = Path("/shared")
 LIMIT_S = 10.0  # until a gap counts as not restored
+LEAD_S = 1.5  # before a roam the client scans: ROAM needs an entry that is younger than 30 s
+RESTING_PER_SECOND = 10
 SETTLED_S = 0.2  # what was sent later than this before the end of a roam's record may be on its way yet
 
 
@@ -50,43 +52,62 @@ class SetUp:
     bench: Bench
     mesh: Mesh
     anatomy: Anatomy | None
+    options: argparse.Namespace
+    roams: list[dict[str, Any]] = field(default_factory=list)
+    _measured_until: float = 0.0
 
-    def begin(self) -> None:
-        self.bench.recorder.is_probing = True
-        self._wait_for_probes(60)
+    def settle(self) -> None:
+        """Wait until probes arrive in both directions. Raises: NotReached."""
+        recorder = self.bench.recorder
+        wait_until(lambda: bool(recorder.downlink and recorder.uplink), f"the probes of {self.name}", 60)
+        time.sleep(5)
+        self.rest()
 
-    def end(self) -> None:
-        self.bench.recorder.is_probing = False
+    def rest(self) -> None:
+        """While the other is measured: what is lost in the rest of the stay is seen, at little cost."""
+        self.bench.recorder.set_rate(RESTING_PER_SECOND)
+        self._measured_until = time.monotonic()
         self.bench.recorder.forget()
 
-    def _wait_for_probes(self, limit_s: float) -> None:
-        recorder = self.bench.recorder
-        wait_until(lambda: bool(recorder.downlink and recorder.uplink), f"the probes of {self.name}", limit_s)
-        time.sleep(1)
+    def roam(self, choice: random.Random, **about: Any) -> None:
+        """Move the client once, when its stay is over."""
+        due = self.bench.connected_at + self.options.stay + choice.uniform(0, 1)
+        time.sleep(max(0.0, due - LEAD_S - time.monotonic()))
+        if self.roams:
+            self._look_back()
+        self.bench.recorder.set_rate(self.options.rate)
+        self.bench.scan()
+        time.sleep(max(0.2, due - time.monotonic()))
+        self.roams.append({"system": self.name} | about | measured_roam(self.bench, self.anatomy))
+        self.rest()
+
+    def _look_back(self) -> None:
+        """What was lost in the stay that ends now, since the end of the roam's record."""
+        recorder, end = self.bench.recorder, time.monotonic()
+        for name, record in (("downlink", recorder.downlink), ("uplink", recorder.uplink)):
+            since = self._measured_until
+            figures = gap(list(record), list(recorder.sendings), since, since, since, end)
+            self.roams[-1] |= {f"stay_{name}_lost": figures["lost"], f"stay_{name}_hole_s": figures["hole_s"]}
 
 
 def main() -> int:
     options = arguments()
     set_ups = [prepare(name, options) for name in options.systems]
     choice = random.Random(1)
-    roams: list[dict[str, Any]] = []
     started = time.monotonic()
     for keeps_cache in options.keeps_cache:
         for set_up in set_ups:
             set_up.bench.client.sysctl(ipv6__conf__wlan0__ndisc_evict_nocarrier=0 if keeps_cache else 1)
         for block, count in enumerate(block_sizes(options.n, options.block)):
-            for set_up in set_ups if block % 2 == 0 else reversed(set_ups):
-                set_up.begin()
+            for set_up in set_ups:
                 for _ in range(count):
-                    found = measured_roam(set_up, choice)
-                    roams.append({"system": set_up.name, "keeps_cache": keeps_cache, "block": block} | found)
-                set_up.end()
+                    set_up.roam(choice, keeps_cache=keeps_cache, block=block)
     document = {
         "options": vars(options),
         "versions": {set_up.name: set_up.mesh.version for set_up in set_ups},
         "is_virtual": "time-travel" in Path("/proc/cmdline").read_text(),
         "took_s": time.monotonic() - started,
-        "roams": roams,
+        "roams": [roam for set_up in set_ups for roam in set_up.roams],
     }
     (LOGS / "results.json").write_text(json.dumps(document, indent=1))
     return 0
@@ -95,7 +116,8 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=20, help="roams over each, and for each --keeps-cache (20)")
-    parser.add_argument("--block", type=int, default=5, help="roams until the other's turn (5)")
+    parser.add_argument("--block", type=int, default=1, help="roams until the other's turn (1)")
+    parser.add_argument("--stay", type=float, default=10, help="seconds at an access point, and up to one more (10)")
     parser.add_argument("--ft", action="store_true", help="802.11r: FT-PSK over the air, instead of WPA2-PSK")
     parser.add_argument("--delay", type=int, default=0, help="milliseconds on each backbone link and direction")
     parser.add_argument("--line", action="store_true", help="gw - ap1 - ap2 instead of ap1 - gw - ap2")
@@ -127,7 +149,7 @@ def block_sizes(total: int, size: int) -> list[int]:
 
 
 def prepare(name: str, options: argparse.Namespace) -> SetUp:
-    """Everything up, the client connected and reached, its probes at rest."""
+    """Everything up, the client connected and reached."""
     is_routed = name == "roamroute"
     bench = Bench(
         LOGS,
@@ -159,46 +181,40 @@ def prepare(name: str, options: argparse.Namespace) -> SetUp:
     bench.connect(bench.access_points[0].name)
     if isinstance(mesh, BridgedMesh):
         mesh.wait_for_the_client()
-    set_up = SetUp(name, bench, mesh, anatomy)
-    set_up.begin()
-    time.sleep(5)
-    set_up.end()
+    set_up = SetUp(name, bench, mesh, anatomy, options)
+    set_up.settle()
     return set_up
 
 
-def measured_roam(set_up: SetUp, choice: random.Random) -> dict[str, Any]:
-    """Move the client once; how it went, in seconds."""
-    bench = set_up.bench
+def measured_roam(bench: Bench, anatomy: Anatomy | None) -> dict[str, Any]:
+    """Move the client; how it went, in seconds."""
     recorder = bench.recorder
-    target = next(ap.name for ap in bench.access_points if ap.name != bench.current)
-    source = bench.current
-    bench.scan()
-    time.sleep(choice.uniform(1, 2))
+    source, target = bench.current, next(ap.name for ap in bench.access_points if ap.name != bench.current)
     recorder.forget()
-    if set_up.anatomy is not None:
-        set_up.anatomy.forget()
+    if anatomy is not None:
+        anatomy.forget()
     asked = time.monotonic()
     try:
         connected = bench.roam(target)
     except NotReached as error:
-        print(f"{set_up.name}: {error}; {bench.look_where()}", flush=True)
-        return {"to": target, "layer2_s": None}
-    records = {"downlink": recorder.downlink, "uplink": recorder.uplink}
+        print(f"{bench.client.name}: {error}; {bench.look_where()}", flush=True)
+        return {"from": source, "to": target, "layer2_s": None}
+    # What the client receives now comes by its new access point, whenever it was sent; what it had sent before may yet
+    # be on the backbone.
+    directions = (("downlink", recorder.downlink, asked - 1), ("uplink", recorder.uplink, connected))
     deadline = connected + LIMIT_S
-    while time.monotonic() < deadline and None in [
-        recorder.first_arrival(each, connected) for each in records.values()
-    ]:
-        time.sleep(0.02)
-    time.sleep(choice.uniform(1, 2))
+    while time.monotonic() < deadline and not all(
+        any(at >= connected and sent_at >= since for at, _, sent_at in list(record)) for _, record, since in directions
+    ):
+        time.sleep(0.05)
+    time.sleep(1)
     end = time.monotonic()
     found: dict[str, Any] = {"from": source, "to": target, "at": connected, "layer2_s": connected - asked}
-    for name, record in records.items():
-        # what the client had sent before may be on the backbone yet; what it receives now comes by the new access point
-        since = connected if name == "uplink" else asked - 1
+    for name, record, since in directions:
         figures = gap(list(record), list(recorder.sendings), since, asked, connected, end)
         found |= {f"{name}_{what}": value for what, value in figures.items()}
-    if set_up.anatomy is not None:
-        found["steps"] = set_up.anatomy.steps(source, target, asked, connected)
+    if anatomy is not None:
+        found["steps"] = anatomy.steps(source, target, asked, connected)
     return found
 
 
@@ -212,8 +228,9 @@ def gap(
 ) -> Mapping[str, Any]:
     """One direction of a roam that was `asked` for, in seconds and probes.
 
-    `s`: from the connection to the first arrival of what was sent after `since`. `hole_s`: the longest silence after that. `lost`: what was sent since
-    the roam was asked for and did not arrive; `lost_later`: those of them that were sent after the connection.
+    `s`: from the connection to the first arrival of what was sent after `since`. `hole_s`: the longest silence after
+    that. `lost`: what was sent since the roam was asked for and did not arrive; `lost_later`: those of them that were
+    sent after the connection.
     """
     after = sorted(moment for moment, _, sent_at in record if moment >= connected and sent_at >= since)
     arrived = {number for _, number, _ in record}

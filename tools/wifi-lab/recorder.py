@@ -66,7 +66,6 @@ class Recorder:
     sendings: list[tuple[int, float]] = field(default_factory=list)
     """Number and moment of each pair of probes."""
     sent: int = 0
-    is_probing: bool = True
 
     def __post_init__(self) -> None:
         self._selector = selectors.SelectSelector()  # epoll knows whole milliseconds only
@@ -106,6 +105,10 @@ class Recorder:
         self._senders.append((near, client[1]))
         if has_uplink:
             self._senders.append((far, gateway[1]))
+        self.set_rate(per_second)
+
+    def set_rate(self, per_second: int) -> None:
+        """Probes in each direction, from the next one on."""
         self._interval_s = 1 / per_second
 
     def start(self) -> None:
@@ -123,9 +126,7 @@ class Recorder:
         due = time.monotonic()
         while True:
             now = time.monotonic()
-            if not self.is_probing:
-                due = now + 0.05
-            elif now >= due:
+            if now >= due:
                 self.sent += 1
                 self.sendings.append((self.sent, now))
                 for sender, destination in self._senders:
