@@ -27,6 +27,7 @@ from roamroute.values import Instant, Seconds
 
 if TYPE_CHECKING:
     from roamroute.daemon import Daemon
+    from roamroute.peering import Peering
 
 _REQUEST_BYTES = 4096
 _REQUEST_LIMIT_S: Seconds = 5.0
@@ -220,7 +221,8 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
             "source": daemon.config.stations.source,
             "bss": [] if daemon.hostapd is None else [attrs.asdict(bss) for bss in daemon.hostapd.status()],
         },
-        "peers": _peers_status(daemon, now),
+        "peers": None if daemon.peering is None else _peers_status(daemon.peering, now),
+        "handover": None if daemon.peering is None else _handover_status(daemon, daemon.peering, now),
         "handovers": [] if daemon.peering is None else daemon.peering.records(),
         "counters": {"netlink_losses": daemon.neighbours.lost_messages, **dict(daemon.counters)},
     }
@@ -230,10 +232,8 @@ def _ago(now: Instant, then: Instant | None) -> float | None:
     return None if then is None else round(now - then, 3)
 
 
-def _peers_status(daemon: Daemon, now: Instant) -> dict[str, Any] | None:
-    if daemon.peering is None:
-        return None
-    status = daemon.peering.channel.status()
+def _peers_status(peering: Peering, now: Instant) -> dict[str, Any]:
+    status = peering.channel.status()
     return {
         "is_bound": status.is_bound,
         "claims_outstanding": status.claims_outstanding,
@@ -246,9 +246,45 @@ def _peers_status(daemon: Daemon, now: Instant) -> dict[str, Any] | None:
                 "heard_ago_s": _ago(now, peer.heard),
                 "rtt_ms": None if peer.rtt_s is None else round(1000 * peer.rtt_s, 3),
                 "restarts": peer.restarts,
+                "has_own_key": peer.has_own_key,
+                "capabilities": list(peer.capabilities),
+                "hints_held": peer.hints_held,
+                "hints_unacknowledged": peer.hints_unacknowledged,
+                "segments": [
+                    {"segment": str(segment), "is_routed": segment in peering.routed_segments}
+                    for segment in peering.segments_of(peer.peer)
+                ],
             }
             for peer in status.peers
         ],
+    }
+
+
+def _handover_status(daemon: Daemon, peering: Peering, now: Instant) -> dict[str, Any]:
+    engine, forwarding = daemon.engine, peering.forwarding
+    kernel = None if forwarding is None else forwarding.status()
+    return {
+        "is_sharing_hints": peering.handover.is_sharing_hints,
+        "hints": sum(host.hinted_by is not None for host in engine.hosts.values()),
+        "is_forwarding": peering.why_not is None,
+        "why_not": peering.why_not,
+        "segments": [str(route.address) for route in peering.routes],
+        "forwards": [
+            {
+                "address": str(forward.address),
+                "peer": str(forward.peer),
+                "segment": None if forward.segment is None else str(forward.segment),
+                "is_installed": kernel is not None and kernel.forwards.get(forward.address) == forward.segment,
+                "because": forward.because,
+            }
+            for forward in engine.forwards.values()
+        ],
+        "lingering": [
+            {"address": str(address), "for_s": round(until - now, 3)} for address, until in engine.lingering.items()
+        ],
+        "oscillating": [{"mac": mac, "for_s": round(until - now, 3)} for mac, until in engine.oscillating.items()],
+        "taken": {} if kernel is None else {str(peer): packets for peer, packets in kernel.taken.items()},
+        "refused": 0 if kernel is None else kernel.refused,
     }
 
 

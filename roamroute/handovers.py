@@ -119,7 +119,7 @@ class Handovers:
             take(event, now)
 
     def effect(self, effect: effects.Effect, now: Instant) -> None:
-        """Take an effect, when it has been performed."""
+        """Take an effect, when it has been performed; a claim before what was done for the same host after it."""
         take = self._on_effect.get(type(effect))
         if take is not None:
             take(effect, now)
@@ -155,9 +155,9 @@ class Handovers:
         if (going := self._going.get(claim.mac)) is not None:
             self._finish(going, Outcome.SUPERSEDED)
         connected = self._connected.pop(claim.mac, None)
-        former = effect.first
-        if former is None and connected is not None and connected.holder != self._me:
-            former = connected.holder
+        former = effect.first if effect.first is not None or connected is None else connected.holder
+        if former == self._me:
+            former = None
         record = self._coming.get(claim.mac)
         if record is not None:
             if claim.sequence not in record.numbers:
@@ -220,7 +220,7 @@ class Handovers:
         if record is None or answer.claimed != record.number:
             return
         if answer.verdict is Verdict.REFUSED:
-            record.origin = answer.holder or record.origin
+            record.origin = answer.holder if answer.holder not in (None, self._me) else record.origin
         elif answer.addresses and record.origin is None:
             record.origin = event.peer
         if answer.verdict in (Verdict.ACCEPTED, Verdict.PENDING) and event.peer == record.origin:
@@ -332,7 +332,7 @@ class Handovers:
             if each.destination == effect.peer and host is not None and effect.address in host.binding:
                 self._give_up(each, effect.address)
                 record = each
-        if record is not None and record.destination == effect.peer:
+        if record is not None and record.destination == effect.peer and effect.segment is not None:
             record.reached.setdefault("diverted", now)
 
     def _forward_used(self, event: events.ForwardUsed, now: Instant) -> None:

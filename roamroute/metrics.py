@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from roamroute.config import MetricsSection
 from roamroute.errors import MachineUnfit
+from roamroute.records import BUCKETS_S
 from roamroute.values import Address
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from roamroute.daemon import Daemon
+    from roamroute.peering import Peering
 
 
 async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
@@ -23,7 +26,7 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
     """
     try:
         from prometheus_client import CollectorRegistry, start_http_server
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
     except ImportError:
         raise MachineUnfit("[metrics] needs prometheus_client: pip install 'roamroute[metrics]'") from None
 
@@ -42,10 +45,23 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
             if daemon.peering is not None:
                 up = sum(peer.is_up for peer in daemon.peering.channel.status().peers)
                 yield GaugeMetricFamily("roamroute_peers_up", "peers with a session", up)
+                yield from self._handovers(daemon.peering)
             counted = CounterMetricFamily("roamroute_handled", "events and effects by kind", labels=["kind"])
             for kind, count in daemon.counters.copy().items():
                 counted.add_metric([kind], count)
             yield counted
+
+        def _handovers(self, peering: Peering) -> Iterator[Metric]:
+            forwarding = peering.why_not is None
+            yield GaugeMetricFamily("roamroute_forwarding", "1 when packets can be sent on to peers", value=forwarding)
+            handovers = peering.handovers
+            text = "from the beginning of a handover to each step, as either side saw it"
+            steps = HistogramMetricFamily("roamroute_handover_seconds", text, labels=["side", "step"])
+            for (side, step), histogram in () if handovers is None else handovers.histograms.copy().items():
+                limits = [*map(str, BUCKETS_S), "+Inf"]
+                buckets = list(zip(limits, accumulate(histogram.counts), strict=True))
+                steps.add_metric([side.value, step], buckets, histogram.sum_s)
+            yield steps
 
     registry = CollectorRegistry()
     registry.register(Collector())

@@ -30,9 +30,9 @@ from roamroute.errors import ConfigError
 from roamroute.export import FibChange
 from roamroute.handovers import Handovers
 from roamroute.linux.foreign import ForeignRoutes
-from roamroute.linux.forwarding import Forwarding
+from roamroute.linux.forwarding import Forwarding, remove_left_overs
 from roamroute.logs import key_values, log
-from roamroute.peers import PeerChannel, read_key
+from roamroute.peers import PeerChannel, read_keys
 from roamroute.policy import Handover
 from roamroute.records import STEPS, Record, fields_of, report_of
 from roamroute.segments import segment_prefix, segments_of
@@ -90,13 +90,14 @@ class Peering:
                 changed=self._forwarding_changed,
                 limit_s=config.policy.forwarding_limit_s,
             )
+            self._segments = self.forwarding.segments
             self.forwarding.open()
             self.forwarding.set_peers(self.peers)
+        else:
+            remove_left_overs(switches.tables, config.kernel.numbers, log)
         self.routed_segments: set[Address] = set()
         """The peers' segments to which there is a route."""
-        self.channel = PeerChannel(
-            section.address, section.port, self._key_file.read(), section.addresses, self._emit, log
-        )
+        self.channel = PeerChannel(section.address, section.port, self._key_file.read(), section.addresses, emit, log)
 
     @property
     def why_not(self) -> str | None:
@@ -134,6 +135,11 @@ class Peering:
             return ()
         segments = (self._segments.ipv6, self._segments.ipv4)
         return tuple(HostRoute(each, self._config.roaming.interfaces[0]) for each in segments if each is not None)
+
+    def segments_of(self, peer: PeerId) -> tuple[Address, ...]:
+        """Under which addresses a peer takes packets, if it does."""
+        found = segments_of(peer, self._config.roaming.prefixes)
+        return tuple(each for each in (found.ipv6, found.ipv4) if each is not None)
 
     @property
     def peers(self) -> frozenset[PeerId]:
@@ -205,12 +211,16 @@ class Peering:
                 [route for address, route in self._engine.wanted.items() if address not in sent_on]
             )
 
-    def after(self, effects: Iterable[Effect], claimed_at: Instant, done_at: Instant) -> None:
-        """Note effects, when they have been performed."""
+    def after(self, effects: Sequence[Effect], claimed_at: Instant, done_at: Instant) -> None:
+        """Note effects, when they have been performed: the claims, which came first, at `claimed_at`."""
         if self.handovers is None:
             return
         for effect in effects:
-            self.handovers.effect(effect, claimed_at if isinstance(effect, SendClaim) else done_at)
+            if isinstance(effect, SendClaim):
+                self.handovers.effect(effect, claimed_at)
+        for effect in effects:
+            if not isinstance(effect, SendClaim):
+                self.handovers.effect(effect, done_at)
         self.conclude()
 
     @property
@@ -333,7 +343,7 @@ class _KeyFile:
     def read(self) -> Sequence[bytes]:
         """Raises: ConfigError as `read_keys`."""
         self._seen = self._look()
-        return [read_key(self._path)]
+        return read_keys(self._path)
 
     def has_changed(self) -> bool:
         """Whether it looks different than when it was read last, well or badly."""

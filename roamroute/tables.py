@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+_HANDOVERS = 20
+_COLUMNS = 140
+
 
 def print_status(status: Mapping[str, Any]) -> None:
     """Print the answer to `status` as tables."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)  # ":a:" is part of an address
+    # An address that is cut short is of no use: rather let a narrow terminal wrap the lines. ":a:" is part of one.
+    width = max(_COLUMNS, shutil.get_terminal_size().columns)
+    console = Console(highlight=False, soft_wrap=True, emoji=False, width=width)
     routes, exporter = status["routes"], status["exporter"]
     state = "drained" if status["is_drained"] else "in sync" if status["is_synced"] else "starting"
     console.print(f"roamroute {status['version']}, {state}, up {_duration(status['uptime_s'])}")
@@ -28,6 +34,9 @@ def print_status(status: Mapping[str, Any]) -> None:
         console.print(f"  the kernel refused {address}: {why}")
     _print_hosts(console, status["hosts"])
     _print_peers(console, status["peers"])
+    if status["handover"] is not None:
+        _print_handover(console, status["handover"])
+        _print_handovers(console, status["handovers"])
 
 
 def _print_hosts(console: Console, hosts: list[dict[str, Any]]) -> None:
@@ -56,19 +65,79 @@ def _print_peers(console: Console, peers: Mapping[str, Any] | None) -> None:
     if peers is None:
         console.print("\nno peers are configured")
         return
-    table = _table("peer", "state", "since", "round trip", "restarts")
+    table = _table("peer", "state", "since", "round trip", "restarts", "can", "hints told", "segments routed")
     for peer in peers["peers"]:
-        rtt = "-" if peer["rtt_ms"] is None else f"{peer['rtt_ms']:.1f} ms"
-        state = "up" if peer["is_up"] else "down"
-        table.add_row(peer["peer"], state, _duration(peer["since_s"]), rtt, str(peer["restarts"]))
+        is_up = peer["is_up"]
+        hints = f"{peer['hints_held']} of {peer['hints_held'] + peer['hints_unacknowledged']}"
+        routed = [segment["is_routed"] for segment in peer["segments"]]
+        table.add_row(
+            peer["peer"],
+            "up" if is_up and peer["has_own_key"] else "up, another key" if is_up else "down",
+            _duration(peer["since_s"]),
+            _milliseconds(peer["rtt_ms"]),
+            str(peer["restarts"]),
+            " ".join(peer["capabilities"]) or "-",
+            hints if is_up else "-",
+            _yes(all(routed)) if routed and "segments" in peer["capabilities"] else "-",
+        )
     console.print()
     console.print(table)
+
+
+def _print_handover(console: Console, handover: Mapping[str, Any]) -> None:
+    console.print()
+    console.print(
+        f"hints: {handover['hints']} hosts of the peers are known ahead"
+        if handover["is_sharing_hints"]
+        else "hints: switched off"
+    )
+    if handover["is_forwarding"]:
+        taken = sum(handover["taken"].values())
+        console.print(
+            f"forwarding: {len(handover['forwards'])} addresses are sent on; {taken} packets taken from peers"
+        )
+    else:
+        console.print(f"forwarding: NO, {handover['why_not']}")
+    for forward in handover["forwards"]:
+        state = "" if forward["is_installed"] else ", NOT installed"
+        console.print(f"  {forward['address']} to {forward['peer']}{state}")
+    for host in handover["oscillating"]:
+        console.print(f"  {host['mac']} oscillates between access points: not followed for {host['for_s']:.0f} s")
+
+
+def _print_handovers(console: Console, handovers: list[dict[str, Any]]) -> None:
+    """The last ones; milliseconds from the beginning."""
+    if not handovers:
+        return
+    steps = ("announced", "claimed", "diverted", "forwarded", "converged", "withdrawn")
+    table = _table("handover", "ago", "from", "to", "known by", *steps)
+    for record in handovers[:_HANDOVERS]:
+        table.add_row(
+            record["mac"],
+            _duration(record["began_ago_s"]),
+            (record["from"] or "?") if record["side"] == "to" else "here",
+            record["to"] if record["side"] == "from" else "here",
+            record["known_by"] or "-",
+            *(_milliseconds(_thousandfold(record["steps"][f"{step}_s"])) for step in steps),
+        )
+    console.print()
+    console.print(table)
+
+
+def _thousandfold(value: float | None) -> float | None:
+    return None if value is None else 1000 * value
+
+
+def _milliseconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
 
 
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, no_wrap=True, overflow="fold")  # an address that is cut short is of no use
+        table.add_column(heading, no_wrap=True, overflow="fold")
     return table
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import json
+import time
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 
 import attrs
 import pytest
@@ -10,10 +13,11 @@ import pytest
 from roamroute.config import parse_config
 from roamroute.control import status_of
 from roamroute.daemon import Daemon
+from roamroute.effects import SendClaim
 from roamroute.export import Exporter, ExporterContext, ExportReport, FibNeeds
 from roamroute.tables import print_status
 from roamroute.testing.exporters import FAKE_SPEC, FakeDaemon, FakeExporter
-from roamroute.values import Address, HostRoute
+from roamroute.values import Address, Basis, Claim, HostRoute, Mac
 
 A, B = (ip_address(f"fd44:0:0:1::{last}") for last in "ab")
 
@@ -50,3 +54,34 @@ def test_installed_is_what_whoever_installs_says(
     assert status["routes"]["installed"] == count
     print_status(status)
     assert f"installed {'unknown' if count is None else count}, exported" in capsys.readouterr().out
+
+
+PEERS = """
+[peers]
+address = "fd44:0:0:a::1"
+addresses = ["fd44:0:0:a::2"]
+key_file = "{key}"
+"""
+
+
+def test_the_peers_and_the_handover_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "key"
+    key.write_text("5e" * 32)
+    key.chmod(0o600)
+    configuration = CONFIGURATION + PEERS.format(key=key) + "[handover]\nforwarding = false\n"
+    daemon = Daemon(parse_config(configuration), FAKE_SPEC)
+    assert daemon.peering is not None
+    assert daemon.peering.handovers is not None
+    me, mac = IPv6Address("fd44:0:0:a::1"), Mac("02:00:5e:44:00:01")
+    claim = SendClaim(Claim(mac, 2, me, Basis.ASSOCIATION), "station connected", IPv6Address("fd44:0:0:a::2"))
+    daemon.peering.handovers.effect(claim, time.monotonic())
+    status = status_of(daemon)
+    assert status["handover"]["why_not"] == "switched off by [handover] forwarding = false"
+    assert [(record["from"], record["to"], record["side"]) for record in status["handovers"]] == [
+        ("fd44:0:0:a::2", "fd44:0:0:a::1", "to")
+    ]
+    assert json.loads(json.dumps(status)) == status
+    print_status(status)
+    shown = capsys.readouterr().out
+    assert "forwarding: NO, switched off" in shown
+    assert "02:00:5e:44:00:01" in shown
