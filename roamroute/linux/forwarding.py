@@ -27,7 +27,8 @@ from roamroute.effects import EndForward, Forward
 from roamroute.errors import KernelRefused, MalformedInput
 from roamroute.events import Event
 from roamroute.export import ExporterContext, FibNeeds, KernelNumbers
-from roamroute.linux import rtnetlink
+from roamroute.linux import client_guard, rtnetlink
+from roamroute.linux.client_guard import ClientGuard, remove_guard
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.forward_rules import STAND_IN, reconcile_rules, wanted_rules
 from roamroute.linux.forward_watch import ForwardWatch
@@ -114,6 +115,9 @@ class Forwarding:
         """The interfaces that are up."""
         self._requests: Requests | None = None
         self._source: TunnelSource | None = None
+        self._guard: ClientGuard | None = None
+        self.is_guarded = False
+        """Whether what clients send to segments is dropped before it is routed; else the policy rules must do."""
         self._notifications: Notifications | None = None
         self._repair: asyncio.TimerHandle | None = None
         self._forwards: dict[Address, Forward] = {}
@@ -225,7 +229,7 @@ class Forwarding:
                 if self._notifications is None:
                     self._listen()
                 await asyncio.sleep(_LOOK_S)
-                if self._why_not is not None or not self._is_source_ours():
+                if self._why_not is not None or not self._is_undisturbed():
                     self._attempt(self._look)
         finally:
             self._is_running = False
@@ -249,6 +253,7 @@ class Forwarding:
             reconcile_rules(self._requests, (), self._numbers.protocol)
             self._tables.flush(self._requests)
             self._delivery.clear()
+            remove_guard()
             if self._source is not None:
                 self._source.release()
 
@@ -256,9 +261,10 @@ class Forwarding:
         """Close the sockets; what is in the kernel stays."""
         self._deafen()
         await self._delivery.close()
-        if self._source is not None:
-            self._source.close()
-            self._source = None
+        for opened in (self._source, self._guard):
+            if opened is not None:
+                opened.close()
+        self._source = self._guard = None
         if self._requests is not None:
             self._requests.close()
             self._requests = None
@@ -276,6 +282,7 @@ class Forwarding:
         """From the bottom up. Raises: KernelRefused, MalformedInput, OSError."""
         self._why_not = None
         self._reconcile_rules()
+        self._put_guard()
         self._take_source()
         self._index = find_link(self._opened(), self._interfaces, self._index)
         if self._index is None:
@@ -306,6 +313,18 @@ class Forwarding:
         for rule, refusal in reconcile_rules(self._opened(), wanted, self._numbers.protocol):
             self._fail(f"the kernel refused a policy rule of priority {rule.priority}: {refusal}")
 
+    def _put_guard(self) -> None:
+        if not self._interfaces or self._within is None:
+            return
+        try:
+            if self._guard is None:
+                self._guard = ClientGuard(self._interfaces, self._within)
+            self._guard.reconcile()
+            self.is_guarded = True
+        except Failures as error:  # all the same, the policy rules prohibit nearly all of it
+            self.is_guarded = False
+            self._repeats.tell("warning", "guard", client_guard.explain(error))
+
     def _take_source(self) -> None:
         if not isinstance(self._me, IPv6Address):
             self._fail("our mesh address is IPv4: packets are sent on over IPv6, set an IPv6 address in peers.address")
@@ -329,9 +348,11 @@ class Forwarding:
         if why_not is not None:
             self._fail(why_not)
 
-    def _is_source_ours(self) -> bool:
+    def _is_undisturbed(self) -> bool:
+        """Of what there is no notification for."""
         try:
-            return self._source is None or self._source.current() == self._me
+            is_ours = self._source is None or self._source.current() == self._me
+            return is_ours and (self._guard is None or not self.is_guarded or self._guard.is_whole())
         except Failures:
             return False
 
@@ -459,6 +480,7 @@ class Forwarding:
 
 def remove_left_overs(tables: int, numbers: KernelNumbers, log: Log) -> None:
     """Remove what an earlier run left that died: for a start without forwarding. Never raises."""
+    remove_guard()
     try:
         requests = Requests()
         try:

@@ -93,6 +93,35 @@ class Requests:
             self._carry_out(bodies[base : base + _BATCH], base, refusals)
         return refusals
 
+    def transact_whole(self, bodies: Sequence[tuple[int, int, bytes]]) -> None:
+        """Carry out (type, flags, body) of a batch of nfnetlink, which begins and ends with a message of its own.
+
+        Raises: KernelRefused; nothing has been done then.
+        """
+        first = self._sequence + 1
+        self._sequence += len(bodies)
+        last = self._sequence - 1  # the batch's end is not acknowledged by every kernel
+        encoded = [
+            netlink.encode(
+                *(kind, flags | netlink.NLM_F_REQUEST | (netlink.NLM_F_ACK if first + place == last else 0)),
+                *(first + place, body),
+            )
+            for place, (kind, flags, body) in enumerate(bodies)
+        ]
+        try:
+            self._socket.send(netlink.join(encoded))
+            while True:
+                for message in netlink.split(self._socket.recv(_READ_BYTES)):
+                    if message.kind != netlink.NLMSG_ERROR or not first <= message.sequence <= last + 1:
+                        continue
+                    number = netlink.decode_error(message)
+                    if number:
+                        raise KernelRefused(f"the kernel refused a batch: {os.strerror(number)}", number)
+                    if message.sequence == last:
+                        return
+        except (OSError, MalformedInput) as error:
+            raise self._broken("a batch", error) from error
+
     def dump(self, kind: int, body: bytes, *, none_if: int | None = None) -> list[Message]:
         """All objects that the kernel holds, consistently: a dump that was overtaken by a change is repeated.
 
