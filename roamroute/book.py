@@ -310,7 +310,7 @@ class Book:
         if not self.is_drained and self.wanted.get(entry.address) != route:
             self.wanted[entry.address] = route
             self.ask(Announce(route, because))
-        if entry.address in self.forwards:
+        if entry.address in self.forwards and not (self.is_drained and not self.forwards.sends(entry.address)):
             self.forwards.end(entry.address, "it is here")
         host = self.hosts[entry.mac]
         if entry.confirmed_at is not None and host.watched_link is not None:
@@ -341,6 +341,7 @@ class Book:
         host = self.hosts.get(entry.mac)
         if host is not None:
             host.entries.pop(entry.address, None)
+            self.forwards.stop(entry.address, host, self.now)
         self._end_probes(entry)
         self._routine_members.discard(entry.address)
         if len(self._routine) > 64 + 2 * len(self._routine_members):

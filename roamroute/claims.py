@@ -7,6 +7,7 @@ vouches for waits for the peers' answers. What the peers' claims do here is in t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import assert_never
 
@@ -102,9 +103,12 @@ class Claims:
         named = tuple(dict.fromkeys((*addresses, *unconfirmed)))[:CLAIM_ADDRESSES]
         if former is None and book.is_elsewhere(host):
             former = host.holder
+        if former is not None and former != book.me and self._segments().ipv4 is not None:
+            host.taken_from, host.taken_at = former, book.now
         self._follow(host, min(host.sequence + 1, SEQUENCE_MAX), book.me)
         book.set_hinter(host, None)
         book.forwards.end_all(host.mac, because)
+        host.sent_on_to = None
         host.surrendered = ()
         host.held_since = host.proven_at if basis is Basis.ASSOCIATION else None
         host.claimed_at = book.now
@@ -243,6 +247,7 @@ class Claims:
             host.retries += 1
             host.missed -= audience
             host.awaited |= audience
+            host.taken_at = self._book.now
             host.claim = attrs.evolve(host.claim, age_s=self._age(host), segments=self._segments())
             self._book.ask(SendClaim(host.claim, f"{len(audience)} peers have not heard it"))
 
@@ -326,9 +331,19 @@ class Claims:
         """Announce what the former holder knew of the host; only from one that had not answered yet."""
         if answer.addresses and peer not in host.accepted:
             link = host.station_link or next((entry.link for entry in host.entries.values()), None)
+            addresses = answer.addresses[: self._book.policy.addresses_per_host]
             if link is not None:
-                addresses = answer.addresses[: self._book.policy.addresses_per_host]
                 self._book.resume(host, link, addresses, f"handed over by {peer}")
+            self.stop(host, addresses)
+
+    def stop(self, host: Host, addresses: Iterable[Address]) -> None:
+        """What its former holder sends on to us for these addresses must not go back there, when they are not here."""
+        book = self._book
+        for address in addresses:
+            is_denied = host.denied.get(address, 0.0) > book.now
+            if address not in book.entries and not is_denied and book.admission.admits_address(address):
+                book.forwards.end_other(address, host.mac, f"{host.taken_from} sends it on to us")
+                book.forwards.stop(address, host, book.now)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -349,14 +364,15 @@ class Claims:
             host.surrendered_at = book.now
         elif host.holder != holder and book.now - host.surrendered_at > _HANDOVER_S:
             host.surrendered = ()
+        host.taken_from = None
         if claim is not None:
             self.send_on(host, claim)
         may_linger = book.policy.handover_linger_s > 0.0 and not book.is_drained
         for entry in list(host.entries.values()):
-            is_lingering = may_linger and entry.is_wanted and entry.address in book.forwards
+            is_lingering = may_linger and entry.is_wanted and book.forwards.sends(entry.address)
             book.forget(entry, because, is_lingering)
         for address in book.lingering.of_host(host.mac):
-            if address not in book.forwards:
+            if not book.forwards.sends(address):
                 book.end_lingering(address, because)
         self.end_claim(host, because)
         self._follow(host, sequence, holder)
@@ -377,12 +393,15 @@ class Claims:
             return
         book = self._book
         forwards = book.forwards
-        own = dict.fromkeys((*host.surrendered, *host.entries, *forwards.of_host(host.mac)))
-        forwards.begin(filter(partial(self._may_forward, host, claim), own), claim, book.now, is_extended=True)
-        if self._handover.is_forwarding_all:
-            known = dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
-            known = {address: None for address in known if address not in own}
-            forwards.begin(filter(partial(self._may_forward, host, claim), known), claim, book.now, is_extended=False)
+        forwards.unstop(claim.addresses[:CLAIM_ADDRESSES], host.mac, f"{claim.peer} claims it for {host.mac}")
+        addresses = dict.fromkeys(forwards.of_host(host.mac))
+        is_for_all = self._handover.is_forwarding_all
+        if host.sent_on_to != claim.peer:
+            addresses |= dict.fromkeys((*host.surrendered, *host.entries))
+            if is_for_all:
+                addresses |= dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
+        host.sent_on_to = claim.peer
+        forwards.begin(filter(partial(self._may_forward, host, claim), addresses), claim, book.now, not is_for_all)
 
     def bind_named(self, host: Host, claim: Claim) -> None:
         """Remember what the new holder names, like a hint; but what others vouch for is not taken from them by it."""

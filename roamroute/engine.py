@@ -451,6 +451,8 @@ class Engine:
             self._book.end_lingering(route.address, "drained by the operator")
         for route in list(self._book.wanted.values()):
             self._book.unwant(route, "drained by the operator")
+            entry = self._book.entries[route.address]
+            self._book.forwards.stop(entry.address, self._book.hosts[entry.mac], self._book.now)
 
     def _resumed(self) -> None:
         self._book.is_drained = False

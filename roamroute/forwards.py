@@ -3,6 +3,9 @@
 A forward points to the peer whose claim took the host, and only a greater claim may turn it elsewhere. The peer at its
 end, when it loses the host in turn, forwards by a greater claim again: along any chain of forwards for one host the
 order strictly grows, so that no packet comes by the same access point twice.
+
+At the end of a chain the host may have gone without a successor, while its route still leads to the beginning. There
+IPv6 packets find no client link to go out of; IPv4 packets would be routed back, so they are *stopped* for a time.
 """
 
 from __future__ import annotations
@@ -13,16 +16,20 @@ from types import MappingProxyType
 import attrs
 
 from roamroute.effects import EndForward, Forward, Note
+from roamroute.hosts import Host
 from roamroute.policy import Policy
 from roamroute.schedule import Timetable
 from roamroute.values import Address, Claim, Instant, Mac, Seconds
 
 _USED_S: Seconds = 10.0  # without a packet for so long, after `forwarding_s`, nobody sends packets our way any more
 
+_REPEATED_S: Seconds = 5.0  # so long a claim is repeated to who has not heard it
+
 
 @attrs.define(eq=False)
 class _Sending:
-    """Why an address is sent on. `is_extended`: as long as packets come; not on a router that they pass anyway."""
+    """Why an address is sent on. `is_extended`: as long as packets come. On a router that all packets pass anyway it
+    would never end, and what it knows of the routing it knows at first hand."""
 
     mac: Mac
     order: tuple[int, int, int]
@@ -62,26 +69,54 @@ class Forwards:
         """The addresses that are sent on for this host."""
         return tuple(self._of_host.get(mac, ()))
 
+    def sends(self, address: Address) -> bool:
+        """True when packets for the address go to a peer; false when they are stopped."""
+        forward = self._active.get(address)
+        return forward is not None and forward.segment is not None
+
     def begin(self, addresses: Iterable[Address], claim: Claim, now: Instant, is_extended: bool) -> None:
         """Send the addresses on to who made the claim; one that it takes no packets for is not sent on any more."""
         for address in addresses:
             sending = self._sending.get(address)
-            if sending is not None and sending.mac == claim.mac and sending.order >= claim.order:
+            is_same_host = sending is not None and sending.mac == claim.mac
+            if sending is not None and is_same_host and sending.order >= claim.order:
                 continue
             segment = claim.segments.for_address(address)
             if segment is None:
                 self.end(address, f"{claim.peer} has the host, and takes no packets for it")
                 continue
-            self._remove(address)
-            if len(self._active) >= self._policy.forwards_total:
-                self._ask(Note("forwards-total", f"more than {self._policy.forwards_total} addresses are sent on"))
-                self.end(next(iter(self._active)), "too many others are sent on")
+            if sending is not None and is_same_host and self._active[address].segment == segment:
+                sending.order = claim.order  # it has claimed again: nothing is new
+                continue
+            duration = min(self._policy.forwarding_s, self._policy.forwarding_limit_s)
+            if not is_extended and self._policy.handover_linger_s:
+                duration = min(duration, self._policy.handover_linger_s)
             forward = Forward(address, segment, claim.peer, f"claimed by {claim.peer}")
-            self._active[address] = forward
-            self._sending[address] = _Sending(claim.mac, claim.order, now, is_extended, now)
-            self._of_host.setdefault(claim.mac, {})[address] = None
-            self._times.set(("forward", address), now + min(self._policy.forwarding_s, self._policy.forwarding_limit_s))
-            self._ask(forward)
+            self._add(forward, _Sending(claim.mac, claim.order, now, is_extended, now), now + duration)
+
+    def stop(self, address: Address, host: Host, now: Instant) -> None:
+        """Let nothing for an address of a host that has gone be routed back to who sends it on to us."""
+        until = host.taken_at + _REPEATED_S + self._policy.handover_linger_s + self._policy.forwarding_s
+        if address.version == 4 and host.taken_from is not None and now < until and address not in self._active:
+            forward = Forward(address, None, host.taken_from, f"gone, and {host.taken_from} may send on to us")
+            self._add(forward, _Sending(host.mac, host.order, now, False, now), until)
+
+    def unstop(self, addresses: Iterable[Address], mac: Mac, because: str) -> None:
+        """Another host has these addresses now, somewhere."""
+        for address in addresses:
+            if not self.sends(address):
+                self.end_other(address, mac, because)
+
+    def _add(self, forward: Forward, sending: _Sending, until: Instant) -> None:
+        self._remove(forward.address)
+        if len(self._active) >= self._policy.forwards_total:
+            self._ask(Note("forwards-total", f"more than {self._policy.forwards_total} addresses are sent on"))
+            self.end(next(iter(self._active)), "too many others are sent on")
+        self._active[forward.address] = forward
+        self._sending[forward.address] = sending
+        self._of_host.setdefault(sending.mac, {})[forward.address] = None
+        self._times.set(("forward", forward.address), until)
+        self._ask(forward)
 
     def end(self, address: Address, because: str) -> None:
         """Do not send it on any more."""
@@ -89,8 +124,14 @@ class Forwards:
             self._ask(EndForward(address, because))
 
     def end_all(self, mac: Mac, because: str) -> None:
-        """Do not send on anything for this host."""
+        """Do not send on anything for this host; what is stopped stays so until the address is here."""
         for address in self.of_host(mac):
+            if self.sends(address):
+                self.end(address, because)
+
+    def end_other(self, address: Address, mac: Mac, because: str) -> None:
+        """Do not send it on for any other host than this."""
+        if address in self._active and self._sending[address].mac != mac:
             self.end(address, because)
 
     def used(self, address: Address, now: Instant) -> None:

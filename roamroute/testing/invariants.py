@@ -58,7 +58,9 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     if not set(forwards.active) == forwards._sending.keys() == of_hosts:
         yield "the forwards' indices differ"
     for address, forward in forwards.active.items():
-        if not admission.admits_address(address) or not admission.is_segment(forward.segment):
+        if not admission.admits_address(address) or not (
+            forward.segment is None or admission.is_segment(forward.segment)
+        ):
             yield f"{forward} is not admitted"
         if ("forward", address) not in book.times:
             yield f"{forward}: nothing will ever end it"
@@ -96,34 +98,47 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
 def broken_forwards(engines: Mapping[PeerId, Engine], is_all_known: bool = True) -> Iterator[str]:
     """Say which forwards of several access points may send a packet round in a circle.
 
-    No chain for an address, whoever has it, comes back. Along a chain for one host the order grows, unless one of them
-    was restarted, and counts anew until it has been told (`is_all_known` is false).
+    No chain for an address of one host comes back. Along it the order grows, unless one of them was restarted, and
+    counts anew until it has been told (`is_all_known` is false). Two hosts that fight for an address while messages are
+    lost may make a circle for it: IPv6 does not follow it, since what was sent on is delivered or dropped.
     """
     for peer, engine in engines.items():
         for address, forward in engine.forwards.items():
+            if forward.segment is None:
+                continue
             sending = engine._book.forwards._sending[address]
             if address in engine._book.entries and engine._book.entries[address].is_wanted:
                 yield f"{peer} sends {address} on to {forward.peer}, although it is here"
             if forward.peer == peer:
                 yield f"{peer} sends {address} on to itself"
             beyond = engines.get(forward.peer)
-            if beyond is not None and address in beyond.forwards:
+            if beyond is not None and beyond._book.forwards.sends(address):
                 further = beyond._book.forwards._sending[address]
                 if is_all_known and further.mac == sending.mac and not further.order > sending.order:
                     yield f"{address} goes from {peer} by {sending.order} to {forward.peer}, and on by {further.order}"
             passed = {peer}
-            while beyond is not None and address in beyond.forwards:
+            while beyond is not None and beyond._book.forwards.sends(address):
+                if beyond._book.forwards._sending[address].mac != sending.mac:
+                    break
                 if forward.peer in passed:
                     yield f"{address} goes round: {peer}, …, {forward.peer}"
                     break
                 passed.add(forward.peer)
                 forward = beyond.forwards[address]
                 beyond = engines.get(forward.peer)
+            beyond = engines.get(engine.forwards[address].peer)
+            host = None if beyond is None else beyond.hosts.get(sending.mac)
+            if beyond is None or host is None or address.version == 6 or address not in host.binding:
+                continue
+            # IPv4 is routed where it arrives: what is not here must be stopped, or it comes back.
+            is_ours = host.order == sending.order and host.taken_from is not None
+            if is_ours and not host.is_here and address not in beyond.forwards and address not in beyond.wanted:
+                yield f"{address} goes from {peer} to {forward.peer}, and is not stopped there"
     for peer, engine in engines.items():
         for address in engine.lingering:
             mac = engine._book.lingering.owner(address)
             host = engine.hosts.get(mac) if mac is not None else None
-            if address not in engine.forwards and (host is None or host.holder != peer):
+            if not engine._book.forwards.sends(address) and (host is None or host.holder != peer):
                 yield f"{address} lingers at {peer}, and is not sent on"
 
 

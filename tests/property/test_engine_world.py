@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from roamroute import events
 from roamroute.policy import Handover, Policy
-from roamroute.testing.air import LINK, AccessPoint, RoamingStation, World
+from roamroute.testing.air import LINK, ROAMING_PREFIX, AccessPoint, RoamingStation, World
 from roamroute.testing.invariants import broken_forwards, broken_invariants
 from roamroute.values import Station
 
@@ -34,6 +35,7 @@ POLICY = Policy(
     oscillation_moves=4,
     oscillation_hold_s=2.0,
 )
+PREFIXES = (ROAMING_PREFIX, ip_network("10.44.0.0/16"))
 LINKS = (LINK, "wlan1")
 which_point = st.integers(0, 2)
 which_peer = st.integers(0, 3)
@@ -57,12 +59,12 @@ class Mesh(RuleBasedStateMachine):
         handovers=st.tuples(*(st.sampled_from(HANDOVERS) for _ in range(4))),
     )
     def build(self, seed: int, loss: float, latency: float, handovers: tuple[Handover, ...]) -> None:
-        self.world = World(seed, POLICY, log=print if os.environ.get("ROAMROUTE_TRACE") else None)
+        self.world = World(seed, POLICY, PREFIXES, log=print if os.environ.get("ROAMROUTE_TRACE") else None)
         self.world.netlink_latency = latency
         for name, handover in zip("abc", handovers, strict=False):
             self.world.access_point(name, LINKS, handover=handover)
         self.world.access_point("router", (), handover=handovers[3])
-        self.stations = [self.world.station(count=2), self.world.station(count=1)]
+        self.stations = [self.world.station(("fd44:0:0:1::101", "10.44.0.7")), self.world.station(count=1)]
         self.liar = self.world.station(count=1)
         self.is_lossy(loss)
         self.is_all_known = True
