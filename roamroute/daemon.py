@@ -366,6 +366,9 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         if self.peering is not None:
             loop.add_signal_handler(signal.SIGHUP, self.peering.reread_keys)
+        if self.peering is not None:
+            self.peering.open()
+            self.engine.handover = self.peering.handover
         tasks = [asyncio.create_task(part, name=name) for name, part in self._parts()]
         if not self.config.roaming.interfaces:  # without a client link there is nobody to wait for
             self.take([self._own, events.NeighboursResynced(frozenset(), ())])

@@ -42,7 +42,7 @@ _KEY_LOOK_S: Seconds = 5.0  # one stat(2); an operator who cannot wait sends SIG
 
 
 class Peering:
-    """Opens nothing before its `parts` run, except what forwarding must know of the kernel.
+    """Opens nothing before `open`.
 
     `emit` gets every event; `peers_changed` is called when others are peers than before, `forwarding_changed` when
     `handover` and `routes` are others; `finished` gets each handover when it ends, as `fields`.
@@ -66,6 +66,7 @@ class Peering:
         self._finished = finished
         self._discovered: frozenset[PeerId] = frozenset()
         self._engine: Engine | None = None
+        self._is_open = False
         self.handovers: Handovers | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._key_file = _KeyFile(Path(section.key_file))
@@ -91,20 +92,26 @@ class Peering:
                 limit_s=config.policy.forwarding_limit_s,
             )
             self._segments = self.forwarding.segments
-            self.forwarding.open()
-            self.forwarding.set_peers(self.peers)
-        else:
-            remove_left_overs(switches.tables, config.kernel.numbers, log)
         self.routed_segments: set[Address] = set()
         """The peers' segments to which there is a route."""
         self.channel = PeerChannel(section.address, section.port, self._key_file.read(), section.addresses, emit, log)
 
+    def open(self) -> None:
+        """Find out whether packets can be sent on here; what an earlier run left is removed. `handover` and `routes`
+        are right from then on."""
+        if self.forwarding is None:
+            remove_left_overs(self._config.handover.tables, self._config.kernel.numbers, log)
+        else:
+            self.forwarding.set_peers(self.peers)
+            self.forwarding.open()
+        self._is_open = True
+
     @property
     def why_not(self) -> str | None:
-        """Why nothing is sent on; None when it is."""
+        """Why nothing is sent on; None when it is, and before `open`, which finds out."""
         if self.forwarding is None:
             return "switched off by [handover] forwarding = false"
-        return self.forwarding.why_not
+        return self.forwarding.why_not if self._is_open else None
 
     @property
     def handover(self) -> Handover:
@@ -289,7 +296,7 @@ class Peering:
             yield "forwarding", self.forwarding.run()
         if self._section.discover is not None:
             numbers = self._config.kernel.numbers
-            discover = ForeignRoutes((self._section.discover,), numbers, self._peers_discovered, log)
+            discover = ForeignRoutes((self._section.discover,), numbers, self.peers_discovered, log)
             yield "discovery", discover.run()
 
     def clear(self) -> None:
@@ -318,14 +325,21 @@ class Peering:
     async def _follow_keys(self) -> None:
         while True:
             await asyncio.sleep(_KEY_LOOK_S)
-            if self._key_file.has_changed():
-                self.reread_keys()
+            self.look_at_keys()
+
+    def look_at_keys(self) -> bool:
+        """Read the key file again if it is another one than last time; returns whether."""
+        has_changed = self._key_file.has_changed()
+        if has_changed:
+            self.reread_keys()
+        return has_changed
 
     def _forwarding_changed(self) -> None:
-        if self._engine is not None:  # later: this may come from inside of what the engine has asked for
+        if self._is_open:  # later: this may come from inside of what the engine has asked for
             asyncio.get_running_loop().call_soon(self._tell_forwarding_changed)
 
-    def _peers_discovered(self, change: FibChange) -> None:
+    def peers_discovered(self, change: FibChange) -> None:
+        """Take the change of what `[peers] discover` finds in the FIB."""
         self._discovered = (self._discovered | frozenset(change.foreign)) - change.lost
         self.channel.set_peers(self.peers)
         if self.forwarding is not None:

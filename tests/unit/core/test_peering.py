@@ -1,0 +1,115 @@
+"""The shell's part of what access points do together: keys, segments, what is taken for whom."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roamroute import events
+from roamroute.config import parse_config
+from roamroute.errors import ConfigError
+from roamroute.export import FibChange
+from roamroute.peering import Peering
+
+ME, OTHER, NEW = (ip_address(f"fd44:0:0:a::{last}") for last in (1, 2, 3))
+FIRST, SECOND = "5e" * 32, "a7" * 32
+
+CONFIGURATION = """
+[roaming]
+interfaces = ["wlan0"]
+prefixes = ["fd44:0:0:1::/64"]
+[peers]
+address = "fd44:0:0:a::1"
+discover = "fd44:0:0:a::/64"
+key_file = "{key}"
+[handover]
+forwarding = false
+"""
+
+
+class Kept:
+    """A peering that never runs, and what it told."""
+
+    def __init__(self, directory: Path) -> None:
+        self.key = directory / "key"
+        self.write_key(FIRST)
+        config = parse_config(CONFIGURATION.format(key=self.key))
+        assert config.peers is not None
+        self.peer_sets: list[frozenset[Any]] = []
+        self.keys: list[tuple[bytes, ...]] = []
+        self.peering = Peering(config, config.peers, lambda _event: None, self._changed, lambda: None, lambda _: None)
+        self.peering.channel.set_keys = lambda keys: self.keys.append(tuple(keys))  # type: ignore[method-assign]
+        self.peering.channel.set_peers = lambda peers: None  # type: ignore[method-assign]
+
+    def write_key(self, text: str) -> None:
+        self.key.unlink(missing_ok=True)
+        self.key.write_text(text)
+        self.key.chmod(0o600)
+
+    def _changed(self) -> None:
+        self.peer_sets.append(self.peering.peers)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+def test_keys_are_read_again(kept: Kept) -> None:
+    kept.write_key(f"{SECOND}\n{FIRST}\n")
+    kept.peering.reread_keys()
+    assert kept.keys == [(bytes.fromhex(SECOND), bytes.fromhex(FIRST))]
+
+
+def test_keys_that_cannot_be_used_leave_the_old_ones(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    kept.write_key("not a key")
+    with caplog.at_level(logging.ERROR):
+        kept.peering.reread_keys()
+    assert kept.keys == []
+    assert "the old keys are kept" in caplog.text
+
+
+def test_a_key_file_is_looked_at_again_only_when_it_has_changed(kept: Kept) -> None:
+    assert not kept.peering.look_at_keys()
+    kept.write_key("not a key")
+    assert kept.peering.look_at_keys()
+    assert not kept.peering.look_at_keys()  # it was told once
+    kept.key.unlink()
+    assert kept.peering.look_at_keys()
+    kept.write_key(SECOND)
+    assert kept.peering.look_at_keys()
+    assert kept.keys == [(bytes.fromhex(SECOND),)]
+
+
+def test_a_start_with_a_bad_key_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    config = parse_config(CONFIGURATION.format(key=tmp_path / "absent"))
+    assert config.peers is not None
+    with pytest.raises(ConfigError, match="absent"):
+        Peering(config, config.peers, lambda _event: None, lambda: None, lambda: None, lambda _: None)
+
+
+def test_what_discovery_finds_are_peers(kept: Kept) -> None:
+    kept.peering.peers_discovered(FibChange(foreign={OTHER: "babel", NEW: "babel", ME: "babel"}))
+    kept.peering.peers_discovered(FibChange(lost=frozenset({NEW})))
+    assert kept.peer_sets == [{OTHER, NEW}, {OTHER}]
+    assert kept.peering.addresses == {ME, OTHER}
+
+
+def test_a_route_to_a_peer_s_segment_is_no_host_s(kept: Kept) -> None:
+    (segment,) = kept.peering.segments_of(OTHER)
+    assert kept.peering.is_segment(events.ForeignRouteSeen(segment, "babel"))
+    assert kept.peering.routed_segments == {segment}
+    assert kept.peering.is_segment(events.ForeignRouteLost(segment))
+    assert not kept.peering.routed_segments
+    assert not kept.peering.is_segment(events.ForeignRouteSeen(ip_address("fd44:0:0:1::a"), "babel"))
+
+
+def test_without_forwarding_nobody_is_told_of_segments(kept: Kept) -> None:
+    assert kept.peering.why_not == "switched off by [handover] forwarding = false"
+    assert kept.peering.routes == ()
+    handover = kept.peering.handover
+    assert (handover.is_sharing_hints, handover.is_forwarding, bool(handover.segments)) == (True, False, False)
