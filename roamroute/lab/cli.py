@@ -172,6 +172,9 @@ def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
     """
     from rich.console import Console
 
+    from roamroute.lab.comparison import comparison
+    from roamroute.lab.report import Report
+
     parser = argparse.ArgumentParser(prog=program)
     add_arguments(parser)
     chosen = parser.parse_args(arguments)
@@ -194,7 +197,10 @@ def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
     except KeyboardInterrupt:
         errors.print(f"{program}: interrupted; everything has been removed", style="red")
         return 1
-    found.print(Console(width=None if sys.stdout.isatty() else 140))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    found.print(console)
+    if isinstance(found, Report) and len(found.options.modes) > 1:
+        console.print(comparison(found))
     if chosen.json is not None:
         found.write_json(chosen.json)
     return 0 if found.is_well() else 1

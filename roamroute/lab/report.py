@@ -300,8 +300,10 @@ def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s:
 
 def _step_table(steps: Iterable[StepSummary], handovers: Sequence[Anatomy]) -> Table:
     hinted = sum(handover.is_hinted for handover in handovers)
+    title = f"what the access points say of {len(handovers)} handovers, {hinted} of them hinted"
     table = Table(
-        title=f"what the access points say of {len(handovers)} handovers, {hinted} of them hinted",
+        title=title,
+        min_width=len(title),
         caption="from AP-STA-CONNECTED as roamroute receives it",
         title_justify="left",
         caption_justify="left",

@@ -85,12 +85,14 @@ class Walk:
 class _Moment:
     """What is known of a roam before its packets are counted."""
 
+    number: int
     origin: Router
     destination: Router
     is_first_visit: bool
     left_at: float
     connected_at: float
     handover: Anatomy | None = None
+    is_told: bool = False
 
 
 @attrs.define
@@ -133,13 +135,13 @@ class WalkRun:
             ended = time.monotonic()
             limit_s = DOWNLOAD_END_LIMIT_S if self._is_back else LOST_DOWNLOAD_LIMIT_S
             result = download.finish(limit_s) if download is not None else None
-            self._ask_for_handovers()
+            self._ask_for_handovers(is_last_time=True)
             if self._lab.options.log_directory is not None:
                 self._lab.write_routes(f"{self._mode}-{self._behaviour}-walk-{self._number}.txt")
             self._stop_flows()
             self._client.leave()
             walks.append(Walk(self._mode, self._behaviour, self._number, joined_after, result))
-            roams.extend(self._measured(first_number, ended, result))
+            roams.extend(self._measured(ended, result))
 
     def _join(self) -> float:
         """The first appearance: the client speaks from every address until each has been reached."""
@@ -175,7 +177,7 @@ class WalkRun:
         destination, is_first_visit = self._next_stop(origin)
         self._client.leave(is_polite=self._lab.options.is_polite)
         self._attach(destination)
-        moment = _Moment(origin, destination, is_first_visit, self._client.left_at, self._client.connected_at)
+        moment = _Moment(number, origin, destination, is_first_visit, self._client.left_at, self._client.connected_at)
         self._moments.append(moment)
         visit = "first visit" if is_first_visit else "return"
         self._is_back = True
@@ -196,18 +198,25 @@ class WalkRun:
         pause = self._lab.options.dwell_s * self._choice.uniform(0.75, 1.25)  # not in step with anybody's timers
         self._sleep_until(moment.connected_at + pause - 2 * SETTLING_S)
         self._ask_for_handovers()
-        if self._moments[-1].handover is not None:
-            self._progress(f"    {self._moments[-1].handover.text()}")
         self._sleep_until(max(moment.connected_at + pause, time.monotonic() + SETTLING_S))
 
-    def _ask_for_handovers(self) -> None:
-        """Take what the access points know by now; of earlier roams too, for routing may have converged since."""
+    def _ask_for_handovers(self, *, is_last_time: bool = False) -> None:
+        """Take what the access points know by now; of earlier roams too, for routing may have converged since.
+
+        A handover is printed when nothing of it is awaited any more, or at the last time.
+        """
         records = self._lab.handover_records()
         since_1970 = time.time() - time.monotonic()
         for moment in self._moments:
             connected_at = moment.connected_at + since_1970
             found = find_anatomy(records, moment.destination.name, self._client.mac, connected_at, self._lab.mesh.names)
             moment.handover = found or moment.handover
+        for moment in self._moments:
+            if moment.handover is None or moment.is_told:
+                continue
+            if is_last_time or moment.handover.outcome is not None:
+                moment.is_told = True
+                self._progress(f"    {self._mode}, {self._behaviour}, roam {moment.number}: {moment.handover.text()}")
 
     def _wanted_after(self, origin: Router) -> tuple[int, ...]:
         flows = self._flows
@@ -288,11 +297,11 @@ class WalkRun:
         wait_until(download.has_begun, "the download has begun", JOIN_LIMIT_S)
         return download
 
-    def _measured(self, first_number: int, ended: float, result: DownloadResult | None) -> Iterator[Roam]:
+    def _measured(self, ended: float, result: DownloadResult | None) -> Iterator[Roam]:
         self._lab.traffic.read()
         flows = self._lab.traffic.flows
         ends = [following.left_at for _, following in pairwise(self._moments)] + [ended]
-        for number, (moment, until) in enumerate(zip(self._moments, ends, strict=True), first_number):
+        for moment, until in zip(self._moments, ends, strict=True):
             mesh = self._lab.mesh
 
             def gap(flow: int, moment: _Moment = moment, until: float = until, way_s: float = mesh.way_s) -> FlowGap:
@@ -305,7 +314,7 @@ class WalkRun:
             yield Roam(
                 mode=self._mode,
                 behaviour=self._behaviour,
-                number=number,
+                number=moment.number,
                 walk=self._number,
                 mac=self._client.mac,
                 origin=moment.origin.name,

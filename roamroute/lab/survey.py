@@ -17,14 +17,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from roamroute.errors import RoamrouteError
+from roamroute.lab.comparison import CAPTION, COLUMNS, lines
 from roamroute.lab.installed import find_routing
 from roamroute.lab.options import LabOptions
-from roamroute.lab.report import Report, Summary, milliseconds
+from roamroute.lab.report import Report
 from roamroute.lab.run import run
 
 SCHEMA = 1
 TEXT_COLUMNS = ("routing", "daemon", "client")
-NUMBER_COLUMNS = ("roams", "downlink median", "p95", "max", "uplink median", "lost", "TCP stall", "failed")
 
 
 @attrs.frozen
@@ -104,21 +104,23 @@ class Survey:
 
     def _table(self) -> Table:
         table = Table(
-            caption="gap: layer-2 connection to the first packet delivered; lost: packets per roam, sent after it",
+            caption=CAPTION,
             caption_justify="left",
         )
         for column in TEXT_COLUMNS:
             table.add_column(column, overflow="fold")
-        for column in NUMBER_COLUMNS:
+        for column in COLUMNS:
             table.add_column(column, justify="right")
         for row in self.rows:
             labels = (escape(row.name), escape(row.daemon))
             if row.report is None:
                 table.add_row(*labels, "[red]not measured[/red]", end_section=True)
                 continue
-            lines = list(_lines(row.report))
-            for position, line in enumerate(lines):
-                table.add_row(*(labels if position == 0 else ("", "")), *line, end_section=line is lines[-1])
+            found = list(lines(row.report))
+            for position, (mode, behaviour, numbers) in enumerate(found):
+                client = behaviour if len(row.report.options.modes) == 1 else f"{behaviour}, {mode}"
+                labels = labels if position == 0 else ("", "")
+                table.add_row(*labels, client, *numbers, end_section=position == len(found) - 1)
         return table
 
 
@@ -151,29 +153,3 @@ def survey(runs: Sequence[LabOptions], progress: Callable[[str], None]) -> Surve
 def routing_text(name: str, options: Mapping[str, str]) -> str:
     """A routing and its options as `--routing` takes them."""
     return ",".join([name, *(f"{key}={value}" for key, value in options.items())])
-
-
-def _lines(report: Report) -> Iterator[tuple[str, ...]]:
-    """What the table says behind routing and daemon: a line for each mode and behaviour."""
-    summaries = {(one.mode, one.behaviour, one.direction): one for one in report.summaries() if one.visits == "all"}
-    for mode in report.options.modes:
-        for behaviour in report.options.behaviours:
-            downlink = summaries.get((mode, behaviour, "downlink"))
-            if downlink is not None:
-                client = behaviour if len(report.options.modes) == 1 else f"{behaviour}, {mode}"
-                yield (client, *_numbers(report, downlink, summaries.get((mode, behaviour, "uplink"))))
-
-
-def _numbers(report: Report, downlink: Summary, uplink: Summary | None) -> Iterator[str]:
-    mode, behaviour, limit_s = downlink.mode, downlink.behaviour, report.options.limit_s
-    yield str(downlink.roams)
-    for seconds in (downlink.median_s, downlink.p95_s, downlink.max_s):
-        yield milliseconds(seconds, limit_s)
-    yield milliseconds(uplink.median_s, limit_s) if uplink is not None else "-"
-    yield f"{downlink.lost_after_mean:.1f}"
-    downloads = [walk.download for walk in report.walks if (walk.mode, walk.behaviour) == (mode, behaviour)]
-    stalls = [download.longest_stall_s() for download in downloads if download is not None]
-    yield milliseconds(max(stalls), limit_s) if stalls else "-"
-    failed = sum((roam.mode, roam.behaviour) == (mode, behaviour) for roam in report.failures())
-    failed += sum(download is not None and not download.is_verified for download in downloads)
-    yield f"[red]{failed}[/red]" if failed else "0"

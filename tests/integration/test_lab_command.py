@@ -93,3 +93,31 @@ def test_several_routings_a_third_partys_among_them_are_compared_and_one_that_fa
     assert "rumours 1.0" in done.stdout
     assert "babeld,hello-interval=0.5,command=/nowhere/babeld: /nowhere/babeld is not" in done.stdout
     assert sorted(path.name for path in logs.iterdir()) == ["1-babeld", "3-rumours"]
+
+
+def test_handovers_are_compared_on_one_mesh_with_losses_delays_and_the_anatomy_of_every_roam(tmp_path: Path) -> None:
+    found, logs = tmp_path / "found.json", tmp_path / "logs"
+    command = [*LAB, "--handover", "full", "--handover", "claim", "--roams", "2", "--silent", "--ipv4", "--pps", "500"]
+    command += ["--peer-loss", "5", "--delay", "5", "--hello-interval", "0.5", "--limit", "60"]
+    command += ["--json", str(found), "--keep-logs", str(logs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(found.read_text())
+    assert report["options"]["modes"] == ["roamroute", "roamroute-claim"]
+    roams = report["roams"]
+    assert [(roam["mode"], roam["number"]) for roam in roams] == [
+        ("roamroute", 1),
+        ("roamroute", 2),
+        ("roamroute-claim", 1),
+        ("roamroute-claim", 2),
+    ]
+    assert all(roam["handover"]["former"] == roam["origin"] for roam in roams)
+    assert [roam["handover"]["is_hinted"] for roam in roams] == [True, True, False, False]
+    assert all({"connected", "announced", "claimed"} <= roam["handover"]["steps"].keys() for roam in roams)
+    # To the old access point's side and back: two links at least in each direction.
+    assert all(roam["handover"]["steps"]["claimed"] >= 0.02 for roam in roams)
+    assert "hinted, from ap1: connected 0" in done.stderr
+    assert "side by side" in done.stdout
+    tables = (logs / "routes" / "roamroute-silent-walk-1.txt").read_text()
+    assert "encap seg6local action End.DT6" in tables
+    assert "encap seg6local action End.DX4" in tables

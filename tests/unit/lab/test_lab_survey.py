@@ -61,8 +61,19 @@ def test_every_routing_has_a_line_for_each_kind_of_client(monkeypatch: pytest.Mo
     assert found.is_well()
     text = printed(found)
     gaps = ["100 ms", "100 ms", "100 ms"]
-    assert row_of(text, "one", "silent") == ["one,cost=7", "nothing 1.0", "silent", "2", *gaps, "-", "10.0", "-", "0"]
-    talks = ["", "", "talking", "1", *gaps, "12 ms", "10.0", "250 ms", "0"]
+    assert row_of(text, "one", "silent") == [
+        "one,cost=7",
+        "nothing 1.0",
+        "silent",
+        "2",
+        *gaps,
+        "-",
+        "-",
+        "10.0",
+        "-",
+        "0",
+    ]
+    talks = ["", "", "talking", "1", *gaps, "12 ms", "12 ms", "10.0", "250 ms", "0"]
     assert [row_of(line, "talking") for line in text.splitlines() if "talking" in line] == [talks, talks]
 
 
