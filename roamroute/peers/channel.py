@@ -72,6 +72,8 @@ class PeerChannel:
         self._emit, self._log = emit, log
         self._exchange = Exchange(address, keys, os.urandom)
         self._initial_peers = frozenset(peers)
+        self._places: dict[PeerId, tuple[str, int]] = {}
+        self._names: dict[str, PeerId] = {}
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -113,7 +115,13 @@ class PeerChannel:
 
         With `first`, that peer's datagram is in the kernel on return, and the others follow after this callback.
         """
-        self._perform(self._exchange.send_claim(effect.claim, self._start(), effect.first))
+        hastened: tuple[bytes, ...] = ()
+        if effect.first is not None:
+            hastened = self._exchange.hasten_claim(effect.claim, effect.first)
+            for datagram in hastened:
+                self._send(effect.first, datagram)
+        now = self._start()
+        self._perform(self._exchange.send_claim(effect.claim, now, effect.first, is_hastened=bool(hastened)))
 
     def drop_claim(self, effect: DropClaim) -> None:
         """Stop repeating the claim for this MAC."""
@@ -150,7 +158,10 @@ class PeerChannel:
         now = self._start()
         if len(wanted - {self._address}) > PEERS_MAXIMUM:
             self._log("warning", f"peers: {len(wanted)} peers are more than {PEERS_MAXIMUM}; the rest is left out")
-        self._perform(self._exchange.set_peers(wanted, now))
+        outcome = self._exchange.set_peers(wanted, now)
+        self._places = {peer: (str(peer), self._port) for peer in self._exchange.peers}
+        self._names = {place[0]: peer for peer, place in self._places.items()}
+        self._perform(outcome)
 
     def status(self) -> ChannelStatus:
         """How it stands now."""
@@ -201,7 +212,10 @@ class PeerChannel:
                 # An ICMP error of an earlier datagram may surface here; it says nothing about the socket.
                 self._log("debug", f"peers: receiving failed: {error.strerror or error}")
                 break
-            self._perform(self._exchange.receive(datagram, ip_address(source[0].partition("%")[0]), self._loop.time()))
+            peer = self._names.get(source[0])
+            if peer is None:
+                peer = ip_address(source[0].partition("%")[0])
+            self._perform(self._exchange.receive(datagram, peer, self._loop.time()))
             if self._socket is None:  # closed by what an event led to
                 return
 
@@ -226,7 +240,7 @@ class PeerChannel:
         if self._socket is None:
             return
         try:
-            self._socket.sendto(datagram, (str(peer), self._port))
+            self._socket.sendto(datagram, self._places[peer])
         except OSError as error:
             self._send_failures += 1
             reason = (error.strerror or str(error)).lower()

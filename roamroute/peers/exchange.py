@@ -16,6 +16,7 @@ from roamroute.errors import MalformedInput
 from roamroute.events import ClaimAnswered, Event, HandoverReported, HostClaimed, HostHinted, PeerJoined, PeerLost
 from roamroute.peers.allowance import Allowance
 from roamroute.peers.codec import (
+    ADDRESSES_MAXIMUM,
     BOOT_BYTES,
     Capability,
     Envelope,
@@ -239,16 +240,36 @@ class Exchange:
         self._take(pairing, step, now, datagrams, events)
         return self._outcome(datagrams, events)
 
-    def send_claim(self, claim: Claim, now: Instant, first: PeerId | None = None) -> Outcome:
+    def hasten_claim(self, claim: Claim, first: PeerId) -> tuple[bytes, ...]:
+        """What tells `first` of a claim, before anything else is done; none where that has no session.
+
+        `send_claim` for the same must follow, with `is_hastened` if there was something to send.
+        """
+        pairing = self._pairings.get(first)
+        if pairing is None or len(claim.addresses) > ADDRESSES_MAXIMUM:
+            return ()
+        sealed = pairing.carry(encode_message(claim))
+        self._counters["datagrams_sent"] += len(sealed)
+        self._traffic[first].sent += len(sealed)
+        return sealed
+
+    def send_claim(
+        self, claim: Claim, now: Instant, first: PeerId | None = None, *, is_hastened: bool = False
+    ) -> Outcome:
         """Send the claim to every peer and repeat it until each has answered; it replaces one for the same MAC.
 
-        With `first`, the outcome holds the datagram for that peer alone, and the next tick, due at once, the others.
+        With `first`, the outcome holds the datagram for that peer alone, if it was not hastened; the next tick, due at
+        once, brings the others.
         """
         datagrams: list[tuple[PeerId, bytes]] = []
         events: list[Event] = []
         claim = self._cut(claim, within_limits(claim))
         evicted = self._courier.evicted
-        self._carry(self._courier.send(claim, now, first), now, datagrams, events)
+        errands = self._courier.send(claim, now, first)
+        if is_hastened:
+            self._counters["claims_sent"] += len(errands.sends)
+            errands = attrs.evolve(errands, sends=())
+        self._carry(errands, now, datagrams, events)
         self._counters["claims_evicted"] += self._courier.evicted - evicted
         return self._outcome(datagrams, events)
 
