@@ -300,7 +300,7 @@ class KernelFib:
     def _send_now(self, steps: Sequence[Step]) -> None:
         """Send the steps in order and learn from what the kernel refuses."""
         numbers = self._numbers
-        indexes = {step.link: _index(step.link) for step in steps if step.link is not None}
+        indexes = {link: _index(link) for link in {step.link for step in steps} if link is not None}
         sent: list[Step] = []
         bodies: list[tuple[int, int, bytes]] = []
         for step in steps:
@@ -355,7 +355,7 @@ class KernelFib:
     def _listen(self) -> None:
         """Follow routes and links; what happened before is found by a dump."""
         try:
-            program = rtnetlink.host_route_filter(ignored_port=self._opened().port)
+            program = rtnetlink.host_route_filter(ignored_port=self._opened().port, table=self._numbers.table)
             self._notifications = Notifications(_GROUPS, _BUFFER_BYTES, program)
             asyncio.get_running_loop().add_reader(self._notifications.fileno(), self._readable)
         except OSError as error:

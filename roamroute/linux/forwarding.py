@@ -27,31 +27,26 @@ from roamroute.effects import EndForward, Forward
 from roamroute.errors import KernelRefused, MalformedInput
 from roamroute.events import Event
 from roamroute.export import ExporterContext, FibNeeds, KernelNumbers
-from roamroute.linux import client_guard, rtnetlink
+from roamroute.linux import client_guard
 from roamroute.linux.client_guard import ClientGuard, remove_guard
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.forward_rules import STAND_IN, reconcile_rules, wanted_rules
 from roamroute.linux.forward_watch import ForwardWatch
 from roamroute.linux.repeats import Repeats
-from roamroute.linux.rtnetlink import Log, Notifications, Refusal, Requests
+from roamroute.linux.rtnetlink import Log, Refusal, Requests
 from roamroute.linux.segment_table import SegmentTable
 from roamroute.linux.too_big import TooBigRelay
+from roamroute.linux.tunnel_changes import TunnelChanges
 from roamroute.linux.tunnel_source import TunnelSource
 from roamroute.linux.tunnel_tables import METRIC, Body, TunnelTables, find_link
 from roamroute.segments import segment_prefix
 from roamroute.values import Address, HostRoute, Instant, PeerId, Prefix, Seconds, Segments
 from roamroute.wire import netlink
-from roamroute.wire.netlink import Message
 from roamroute.wire.segment_routes import Mode
 
 _LOOK_S: Seconds = 1.0
 _REPAIR_S: Seconds = 0.05
-_GROUPS = (
-    *(rtnetlink.GROUP_LINK, rtnetlink.GROUP_IPV6_ADDRESS, rtnetlink.GROUP_IPV6_ROUTE, rtnetlink.GROUP_IPV4_ROUTE),
-    *(rtnetlink.GROUP_IPV4_RULE, rtnetlink.GROUP_IPV6_RULE),
-)
-_BUFFER_BYTES = 1 << 18
-_READ_LIMIT = 512
+_RETRIED = 512
 _GONE = frozenset({errno.ESRCH, errno.ENOENT})
 
 Failures = (KernelRefused, MalformedInput, OSError)
@@ -111,15 +106,14 @@ class Forwarding:
         self._within = segment_prefix(prefixes)
         self._mode: Mode | None = None
         self._index: int | None = None
-        self._up: dict[int, str] = {}
-        """The interfaces that are up."""
         self._requests: Requests | None = None
         self._source: TunnelSource | None = None
         self._guard: ClientGuard | None = None
         self.is_guarded = False
         """Whether what clients send to segments is dropped before it is routed; else the policy rules must do."""
-        self._notifications: Notifications | None = None
+        self._changes: TunnelChanges | None = None
         self._repair: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._forwards: dict[Address, Forward] = {}
         self._installed: dict[Address, IPv6Address] = {}
         self._here: set[Address] = set()
@@ -226,7 +220,7 @@ class Forwarding:
         self._is_running = True
         try:
             while True:
-                if self._notifications is None:
+                if self._changes is None:
                     self._listen()
                 await asyncio.sleep(_LOOK_S)
                 if self._why_not is not None or not self._is_undisturbed():
@@ -393,9 +387,22 @@ class Forwarding:
         if body[0] == netlink.RTM_DELROUTE and refusal.errno in _GONE:
             return
         self._installed.pop(address, None)
-        text = f'kernel refused to send on address={address} because="{refusal}"'
-        self._repeats.tell("warning", f"forward {refusal.errno}", text)
-        self._repair_in(_LOOK_S)
+        # The kernel takes memory for an encapsulation where it must not wait for it: thousands at once need some time.
+        is_short = refusal.errno == errno.ENOMEM
+        text = f'kernel refused to send on, trying again address={address} because="{refusal}"'
+        self._repeats.tell("debug" if is_short else "warning", f"forward {refusal.errno}", text)
+        self._retry_in(_REPAIR_S if is_short else _LOOK_S)
+
+    def _retry_in(self, delay_s: Seconds) -> None:
+        if self._retry is None and self._is_running:
+            self._retry = asyncio.get_running_loop().call_later(delay_s, self._retry_now)
+
+    def _retry_now(self) -> None:
+        self._retry = None
+        missing = [each for each in self._forwards.values() if self._installed.get(each.address) != each.segment]
+        self.forward(missing[:_RETRIED])
+        if len(missing) > _RETRIED:
+            self._retry_in(_REPAIR_S)
 
     def _opened(self) -> Requests:
         if self._requests is None:
@@ -406,64 +413,36 @@ class Forwarding:
 
     def _listen(self) -> None:
         try:
-            program = rtnetlink.table_filter(
-                (self._tables.forwards, self._tables.segments), ignored_port=self._opened().port
-            )
-            self._notifications = Notifications(_GROUPS, _BUFFER_BYTES, program)
+            self._changes = TunnelChanges(self._tables, self._opened().port)
         except OSError as error:
             self._repeats.tell("error", "open", f'netlink cannot be opened because="{error}"')
             return
-        asyncio.get_running_loop().add_reader(self._notifications.fileno(), self._readable)
+        asyncio.get_running_loop().add_reader(self._changes.fileno(), self._readable)
         self._attempt(self._look)
 
     def _deafen(self) -> None:
-        if self._repair is not None:
-            self._repair.cancel()
-            self._repair = None
-        if self._notifications is not None:
-            asyncio.get_running_loop().remove_reader(self._notifications.fileno())
-            self._notifications.close()
-            self._notifications = None
+        for timer in (self._repair, self._retry):
+            if timer is not None:
+                timer.cancel()
+        self._repair = self._retry = None
+        if self._changes is not None:
+            asyncio.get_running_loop().remove_reader(self._changes.fileno())
+            self._changes.close()
+            self._changes = None
 
     def _readable(self) -> None:
         """Something changed that may concern us: look, a little later, for changes come in bursts."""
-        if self._notifications is None:
+        if self._changes is None:
             return
         try:
-            messages, is_lossy = self._notifications.read(_READ_LIMIT)
+            if self._changes.read(self._index):
+                self._repair_in(_REPAIR_S)
         except OSError as error:
             self._repeats.tell("warning", "broken", f'netlink broke, reopening because="{error}"')
             self._deafen()
-            return
-        concerning = [self._concerns(message) for message in messages]
-        if is_lossy or any(concerning):
-            self._repair_in(_REPAIR_S)
-
-    def _concerns(self, message: Message) -> bool:
-        """Whether something changed in what is ours or rests on it; a Wi-Fi driver tells much else of its links."""
-        try:
-            match message.kind:
-                case netlink.RTM_NEWLINK | netlink.RTM_DELLINK:
-                    link = netlink.decode_link(message)
-                    if link.family != netlink.AF_UNSPEC:
-                        return False
-                    is_up = message.kind == netlink.RTM_NEWLINK and bool(link.flags & netlink.IFF_UP)
-                    before = self._up.pop(link.ifindex, None)
-                    if is_up:
-                        self._up[link.ifindex] = link.name
-                    return self._up.get(link.ifindex) != before
-                case netlink.RTM_NEWADDR | netlink.RTM_DELADDR:
-                    entry = netlink.decode_address(message)
-                    return entry is not None and self._index in (None, entry.ifindex)
-                case netlink.RTM_NEWROUTE | netlink.RTM_DELROUTE:
-                    return netlink.decode_route(message).table in (self._tables.forwards, self._tables.segments)
-                case _:
-                    return True
-        except MalformedInput:
-            return True
 
     def _repair_in(self, delay_s: Seconds) -> None:
-        if self._repair is None and self._notifications is not None:
+        if self._repair is None and self._changes is not None:
             self._repair = asyncio.get_running_loop().call_later(delay_s, self._repair_now)
 
     def _repair_now(self) -> None:

@@ -45,6 +45,7 @@ _NETLINK_GET_STRICT_CHK = 12
 _SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 _SO_ATTACH_FILTER = 26
+_RTA_TABLE = 15
 
 _REPLY_LIMIT_S = 2
 """The kernel answers inside the system call; a machine that needs longer than this is in trouble of its own."""
@@ -301,14 +302,17 @@ def attach_filter(to: socket.socket, program: bytes) -> None:
     to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
 
 
-def host_route_filter(*, ignored_port: int = 0, ignored_protocols: Sequence[int] = ()) -> bytes:
+def host_route_filter(
+    *, ignored_port: int = 0, ignored_protocols: Sequence[int] = (), table: int | None = None
+) -> bytes:
     """Classic BPF for `Notifications`: host routes and link changes pass, other routes do not wake us.
 
+    `table`: of host routes only those in it.
     `ignored_port`: nor do changes that this socket of ours asked for; 5,000 of them would fill a buffer.
     `ignored_protocols`: nor do routes with these protocol numbers.
 
     Offsets: nlmsg_type 4 and nlmsg_pid 12 (in the machine's order; BPF loads big-endian), rtm_dst_len 17,
-    rtm_protocol 21.
+    rtm_table 20, rtm_protocol 21.
     """
     from roamroute.wire import bpf
 
@@ -317,6 +321,8 @@ def host_route_filter(*, ignored_port: int = 0, ignored_protocols: Sequence[int]
     for kind in (netlink.RTM_NEWLINK, netlink.RTM_DELLINK):
         is_link += [(bpf.JEQ, 0, 1, _swapped(kind, 2)), accept]
     is_ignored = [(bpf.LD_ABS, 0, 0, 12), (bpf.JEQ, 0, 1, _swapped(ignored_port, 4)), drop] if ignored_port else []
+    if table is not None:
+        is_ignored += _in_tables((table,))
     is_ignored.append((bpf.LDB_ABS, 0, 0, 21))
     for protocol in ignored_protocols:
         is_ignored += [(bpf.JEQ, 0, 1, protocol), drop]
@@ -325,20 +331,24 @@ def host_route_filter(*, ignored_port: int = 0, ignored_protocols: Sequence[int]
 
 
 def table_filter(tables: Sequence[int], *, ignored_port: int) -> bytes:
-    """Classic BPF for `Notifications`: everything but routes in other tables and what `ignored_port` asked for.
-
-    A table above 255 does not stand in the fixed part; routes of all such pass.
-    """
+    """Classic BPF for `Notifications`: everything but routes in other tables and what `ignored_port` asked for."""
     from roamroute.wire import bpf
 
     drop, accept = (bpf.RET, 0, 0, 0), (bpf.RET, 0, 0, 0xFFFFFFFF)
     program = [(bpf.LD_ABS, 0, 0, 12), (bpf.JEQ, 0, 1, _swapped(ignored_port, 4)), drop, (bpf.LDH_ABS, 0, 0, 4)]
-    for kind in (netlink.RTM_NEWROUTE, netlink.RTM_DELROUTE):
-        program.append((bpf.JEQ, 2 if kind == netlink.RTM_NEWROUTE else 1, 0, _swapped(kind, 2)))
-    program += [accept, (bpf.LDB_ABS, 0, 0, 20)]
-    for table in sorted({table if table < 256 else netlink.RT_TABLE_COMPAT for table in tables}):
-        program += [(bpf.JEQ, 0, 1, table), accept]
-    return bpf.assemble(*program, drop)
+    program += [(bpf.JEQ, 2, 0, _swapped(netlink.RTM_NEWROUTE, 2)), (bpf.JEQ, 1, 0, _swapped(netlink.RTM_DELROUTE, 2))]
+    return bpf.assemble(*program, accept, *_in_tables(tables), accept)
+
+
+def _in_tables(tables: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """Instructions that drop a route of another table. The kernel puts RTA_TABLE first (Linux 6.18 rt6_fill_node,
+    fib_dump_info), behind headers of 28 octets; were something else there, the route would pass."""
+    from roamroute.wire import bpf
+
+    count = len(tables)
+    checks = [(bpf.JEQ, count - place, 0, _swapped(table, 4)) for place, table in enumerate(tables)]
+    is_table = (bpf.JEQ, 0, count + 2, _swapped(_RTA_TABLE, 2))
+    return [(bpf.LDH_ABS, 0, 0, 30), is_table, (bpf.LD_ABS, 0, 0, 32), *checks, (bpf.RET, 0, 0, 0)]
 
 
 def _swapped(number: int, size: int) -> int:

@@ -81,3 +81,23 @@ async def test_a_link_that_is_not_there_is_no_error_and_one_that_is_down_is_told
     advertiser.advertise("wlan0", Bed.MAC)
     advertiser.close()
     assert [line for line in log.lines if line.startswith("warning")]
+
+
+@pytest.mark.requires_root
+async def test_what_was_asked_before_is_asked_again_when_it_has_changed(bed: Bed) -> None:
+    advertiser = GatewayAdvertiser(Logged())
+    bed.on_sta("sysctl -qw net.ipv4.conf.eth0.arp_accept=1 net.ipv6.conf.eth0.drop_unsolicited_na=0")
+    bed.on_sta("ip neigh add 10.44.0.1 lladdr 02:00:00:00:00:99 dev eth0 nud stale")
+    bed.on_sta("ip neigh add fe80::1 lladdr 02:00:00:00:00:99 dev eth0 nud stale")
+    try:
+        for mac in ("02:00:00:00:00:31", "02:00:00:00:00:32"):
+            bed.on_ap(f"ip link set wlan0 address {mac}")
+            bed.on_ap("ip addr replace 10.44.0.1/16 dev wlan0")
+
+            def is_told(expected: str = mac) -> bool:
+                advertiser.advertise("wlan0", Bed.MAC)
+                return gateway_of(bed, "10.44.0.1") == gateway_of(bed, "fe80::1") == expected
+
+            await eventually(is_told, 10.0)
+    finally:
+        advertiser.close()
