@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from roamroute import control
+from roamroute.check_handover import check_handover, check_running
 from roamroute.config import Config
 from roamroute.errors import RoamrouteError
 from roamroute.export import ExporterSpec, Finding
@@ -31,10 +32,10 @@ async def check_machine(config: Config, spec: ExporterSpec) -> tuple[Finding, ..
     """
     findings = [*_privilege(), *_interfaces(config), *_forwarding(config), *_redirects(config)]
     findings += _neighbour_table(config)
-    if config.stations.source == "hostapd":
+    if config.stations.source == "hostapd" and config.roaming.interfaces:
         link_of = roaming_link_of(config.roaming.interfaces)
         findings += await check_hostapd(Path(config.stations.hostapd_dir), link_of, config.roaming.interfaces)
-    findings += _peers(config)
+    findings += check_handover(config)
     findings += await _exporter(config, spec)
     findings += _daemon(config)
     return tuple(findings)
@@ -146,32 +147,6 @@ def _neighbour_table(config: Config) -> Iterator[Finding]:
             yield Finding("ok", subject, f"has room for {limits[2]} entries")
 
 
-def _peers(config: Config) -> Iterator[Finding]:
-    section = config.peers
-    if section is None:
-        yield Finding(
-            "warning",
-            "peers",
-            "no [peers]: the access points do not talk to each other, and a roam takes 20 to 34 s, not 0.3 s",
-            "add a [peers] table; see docs/tutorial.md",
-        )
-        return
-    from roamroute.peers import read_key
-
-    try:
-        read_key(Path(section.key_file))
-        yield Finding("ok", "peers", "the key can be read")
-    except RoamrouteError as error:
-        yield Finding("error", "peers", str(error), f"head -c 32 /dev/urandom | xxd -p -c 64 > {section.key_file}")
-    if all(section.address not in {address for address, _ in machine.addresses(link)} for link in machine.links()):
-        yield Finding(
-            "error",
-            "peers",
-            f"{section.address} is on no interface of this machine",
-            f"ip address add {section.address}/{section.address.max_prefixlen} dev lo, or correct peers.address",
-        )
-
-
 async def _exporter(config: Config, spec: ExporterSpec) -> Iterable[Finding]:
     if spec.check is None:
         return [Finding("ok", spec.name, "has nothing to check")]
@@ -194,6 +169,7 @@ def _daemon(config: Config) -> Iterator[Finding]:
     except RoamrouteError as error:
         yield Finding("warning", "roamroute", str(error), "roamroute run -c FILE")
         return
+    yield from check_running(status)
     routes = status["routes"]
     yield Finding(
         "ok", "roamroute", f"is running: {routes['wanted']} host routes wanted, {routes['installed']} installed"

@@ -171,6 +171,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
     report = daemon.exporter.report()
     exported = report.exported
     installed = daemon.installed
+    segments = set() if daemon.peering is None else {route.address for route in daemon.peering.routes}
     hosts = []
     for host in daemon.engine.hosts.values():
         addresses = [
@@ -205,7 +206,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "hosts": hosts,
         "routes": {
             "wanted": len(daemon.engine.wanted),
-            "installed": None if installed is None else len(installed),
+            "installed": None if installed is None else sum(address not in segments for address in installed),
             "exported": None if exported is None else len(exported & set(daemon.engine.wanted)),
             "parked": len(daemon.fib.parked),
             "foreign": len(daemon.engine.foreign),
