@@ -12,12 +12,14 @@ from roamroute.admission import Admission
 from roamroute.effects import Announce, Withdraw
 from roamroute.engine import Engine
 from roamroute.policy import Handover, Policy
+from roamroute.segments import segments_of
 from roamroute.testing.playbook import ANY, Playbook
 from roamroute.values import (
     Address,
     Answer,
     Basis,
     Claim,
+    Hint,
     HostRoute,
     Mac,
     Neighbour,
@@ -37,6 +39,10 @@ PEER3: PeerId = IPv6Address("fd44:0:0:a::3")
 
 
 CLAIMS_ONLY = Handover(is_sharing_hints=False, is_forwarding=False)
+
+
+OUR_SEGMENTS = segments_of(ME, PREFIXES)
+SEGMENTS1, SEGMENTS3 = segments_of(PEER1, PREFIXES), segments_of(PEER3, PREFIXES)
 
 
 def address(number: int) -> Address:
@@ -66,6 +72,17 @@ def new_engine(
     for peer in peers:
         engine.handle(events.PeerJoined(peer), 999.0)
     return engine
+
+
+def new_handover_play(
+    policy: Policy | None = None,
+    peers: tuple[PeerId, ...] = (PEER1, PEER3),
+    ignoring: tuple[type, ...] = (),
+    **more: bool,
+) -> Playbook:
+    """A playbook for an access point that shares hints and sends on, as by default."""
+    handover = Handover(segments=OUR_SEGMENTS, **more)
+    return Playbook(new_engine(policy, ME, peers, handover), ignoring=ignoring)
 
 
 def new_play(policy: Policy | None = None, me: PeerId | None = None, ignoring: tuple[type, ...] = ()) -> Playbook:
@@ -108,9 +125,15 @@ def claim(
     basis: Basis = Basis.ASSOCIATION,
     addresses: tuple[Address, ...] = (),
     mac: Mac = PHONE,
+    **more: Any,
 ) -> events.HostClaimed:
     """A peer's claim."""
-    return events.HostClaimed(Claim(mac, sequence, peer, basis, addresses))
+    return events.HostClaimed(Claim(mac, sequence, peer, basis, addresses, **more))
+
+
+def hinted(sequence: int, *which: Address, peer: PeerId = PEER1, mac: Mac = PHONE) -> events.HostHinted:
+    """A peer's hint."""
+    return events.HostHinted(Hint(mac, sequence, peer, which))
 
 
 def answered(
