@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_client_mtu,
         default=defaults.client_mtu_bytes,
         metavar="BYTES",
-        help="of the client's link; what is longer than 1460 is lost where an access point sends it on",
+        help="of the client's link; what an access point sends on grows by 40 bytes",
     )
     parser.add_argument("--ipv4", action="store_true", help="the client has an IPv4 address too")
     parser.add_argument(

@@ -38,9 +38,8 @@ class LabOptions:
     """What every link between two routers takes, in each direction; from the server to a client there are two."""
     peer_loss_percent: float = 0.0
     """So much of what the access points' daemons tell each other is lost."""
-    client_mtu_bytes: int = 1460
-    """Of the client, as from the MTU option of the router advertisements (RFC 4861 §4.6.4), or by DHCP: what is sent
-    on from one access point to another grows by 40 bytes, and the links between them carry 1500."""
+    client_mtu_bytes: int = 1500
+    """Of the client's link: what the MTU option of a router advertisement (RFC 4861 §4.6.4) or DHCP would set."""
     is_polite: bool = False
     has_ipv4: bool = False
     first_visits: bool = False
