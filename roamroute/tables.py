@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_FORWARDS = 20
 _HANDOVERS = 20
 _COLUMNS = 140
 
@@ -98,9 +99,12 @@ def _print_handover(console: Console, handover: Mapping[str, Any]) -> None:
         )
     else:
         console.print(f"forwarding: NO, {handover['why_not']}")
-    for forward in handover["forwards"]:
-        state = "" if forward["is_installed"] else ", NOT installed"
+    forwards = handover["forwards"]
+    for forward in forwards[:_FORWARDS]:
+        state = "" if forward["is_installed"] or forward["segment"] is None else ", NOT installed"
         console.print(f"  {forward['address']} to {forward['peer']}{state}")
+    if len(forwards) > _FORWARDS:
+        console.print(f"  and {len(forwards) - _FORWARDS} more")
     for host in handover["oscillating"]:
         console.print(f"  {host['mac']} oscillates between access points: not followed for {host['for_s']:.0f} s")
 
