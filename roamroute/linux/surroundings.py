@@ -16,12 +16,13 @@ from ipaddress import IPv6Address
 from roamroute.errors import KernelRefused, MachineUnfit, MalformedInput
 from roamroute.linux.rtnetlink import Requests
 from roamroute.linux.tunnel_source import TunnelSource
-from roamroute.wire import netlink, rules
+from roamroute.wire import netlink, rules, segment_routes
 from roamroute.wire.rules import Rule
 
 _SIOCGIFMTU = 0x8921  # linux/sockios.h
 _IFREQ = struct.Struct("16si20x")  # struct ifreq of linux/if.h with ifr_mtu, 40 octets
 _UNSET = IPv6Address("::")
+_NO_INTERFACE, _NO_TABLE = 0x7FFFFFFF, 0x7FFFFFFF
 
 
 def mtu(link: str) -> int | None:
@@ -92,6 +93,31 @@ def segment_source() -> IPv6Address | None:
         raise MachineUnfit(f"the kernel does not answer over netlink: {error}") from error
     finally:
         asker.close()
+
+
+def missing_options() -> tuple[str, ...]:
+    """What this kernel was built without and forwarding needs; empty where it cannot be told (without CAP_NET_ADMIN).
+
+    Asked by routes that no kernel makes, for there is no interface of that number: what is not built in is refused
+    before the interface is looked for (Linux 6.1, 6.18 rtm_to_fib6_config, ip6_route_info_create).
+    """
+    nobody = IPv6Address("100::44")  # RFC 6666: discarded everywhere
+    action = segment_routes.decapsulate6_action(_NO_TABLE)
+    bodies = [segment_routes.forward_body(nobody, nobody, _NO_INTERFACE, table=_NO_TABLE, protocol=4, metric=1)]
+    for source, encapsulation in ((None, action), (nobody, None)):
+        body = segment_routes.segment_body(
+            *(nobody, source, _NO_INTERFACE, encapsulation), table=_NO_TABLE, protocol=4, metric=1
+        )
+        bodies.append(body)
+    with _requests() as requests:
+        refusals = requests.transact([(netlink.RTM_NEWROUTE, netlink.NLM_F_CREATE, body) for body in bodies])
+    why = {refusal.position: refusal.errno for refusal in refusals}
+    missing = []
+    if errno.EOPNOTSUPP in (why.get(0), why.get(1)):
+        missing.append("CONFIG_IPV6_SEG6_LWTUNNEL")
+    if why.get(2) == errno.EINVAL:
+        missing.append("CONFIG_IPV6_SUBTREES")
+    return tuple(missing)
 
 
 @contextmanager
