@@ -32,6 +32,7 @@ class KernelNumbers:
 
     `hidden_protocol` marks a route just before its deletion, so that a daemon which filters by protocol does not see
     the deletion; it is never redistributed. `dormant_protocol` marks a route whose withdrawal is known everywhere.
+    `lingering_protocol` marks one whose host has moved on, where the daemon announces that worse (`FibNeeds.demotes`).
     """
 
     protocol: int = 144
@@ -41,6 +42,7 @@ class KernelNumbers:
     metric: int = 8
     parked_metric: int = 0x7FFFFFFF
     dormant_protocol: int = 147
+    lingering_protocol: int = 148
 
 
 @attrs.frozen
@@ -72,6 +74,9 @@ class FibNeeds:
     reached the neighbours: the daemon may then announce another router's route for the address again. None: never.
     `settled`: the addresses for which that is known to be so; None: time alone decides.
     `linger_s`: at a clean stop, the time that the daemon needs to send the withdrawals before the parked routes go too.
+    `demotes`: a route that lingers (`HostRoute.is_lingering`) gets `lingering_protocol`, which the daemon announces with
+    a worse metric. For protocols where a router that loses its route has no other until the neighbours have told it one
+    (distance vector): all have turned to the new access point before the old one withdraws.
     """
 
     installs: bool = True
@@ -82,6 +87,7 @@ class FibNeeds:
     settled: frozenset[Address] | None = None
     kick: Kick | None = None
     linger_s: Seconds = 0.0
+    demotes: bool = False
 
 
 @attrs.frozen

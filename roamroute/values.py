@@ -99,10 +99,15 @@ class Station:
 
 @attrs.frozen
 class HostRoute:
-    """A route for one address, out of one client link."""
+    """A route for one address, out of one client link.
+
+    `is_lingering`: the host has moved on, and what still arrives is sent on to it; the route stays for a while, so that
+    nobody is without one while the new one spreads.
+    """
 
     address: Address
     link: str
+    is_lingering: bool = False
 
     @property
     def prefix_length(self) -> int:
