@@ -53,7 +53,7 @@ class Oscillations:
         began = now - self._policy.oscillation_window_s
         moves = self._moves.pop(mac, None)
         if moves is None or moves[-1][0] < began:
-            moves = deque(((now, former, False),), maxlen=self._policy.oscillation_moves + 1)
+            moves = deque(((now, former, False),), maxlen=self._policy.oscillation_moves + 2)
         while moves and moves[0][0] < began:
             moves.popleft()
         moves.append((now, holder, any(holder == before for _, before, _ in moves)))
@@ -62,7 +62,7 @@ class Oscillations:
         if self._moves[oldest][-1][0] < began or len(self._moves) > self._policy.hosts_remembered:
             del self._moves[oldest]
         returns = sum(is_return for _, _, is_return in moves)
-        if mac in self._held or returns < self._policy.oscillation_moves:
+        if mac in self._held or returns <= self._policy.oscillation_moves:
             return None
         return self._hold(mac, now)
 

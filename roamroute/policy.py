@@ -91,7 +91,7 @@ class Policy:
     """Addresses that are sent on at the same time; above it the oldest goes."""
 
     oscillation_moves: int = 12
-    """So many changes of the holder within `oscillation_window_s`, between access points of which each has had the host
+    """More changes of the holder within `oscillation_window_s`, between access points of which each has had the host
     before in that time, are an oscillation (two devices with one MAC, a looped bridge), not walking: RFC 7432 §15.1."""
 
     oscillation_window_s: Seconds = 4.0

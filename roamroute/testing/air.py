@@ -409,6 +409,26 @@ class World:
         """The running access points that want a route for `address` although its host is elsewhere."""
         return [one for one in self.access_points if one.is_running and address in one.engine.lingering]
 
+    def carry(self, address: Address, entry: AccessPoint) -> AccessPoint | None:
+        """Where a packet leaves the mesh that routing brings to `entry`; None when it is dropped.
+
+        What was sent on goes out of a client link or nowhere (IPv6), or is looked up again, in the same tables (IPv4).
+
+        Raises: RuntimeError when it goes round.
+        """
+        by_peer = {one.peer: one for one in self.access_points if one.is_running}
+        here, passed = entry, {entry.peer}
+        while (forward := here.forwards.get(address)) is not None:
+            if forward.segment is None or forward.peer not in by_peer:
+                return None
+            here = by_peer[forward.peer]
+            if here.peer in passed:
+                raise RuntimeError(f"a packet for {address} goes round by {here} and {len(passed)} others")
+            passed.add(here.peer)
+            if address.version == 6:
+                break
+        return here if here.delivers(address) else None
+
     def holders(self, mac: Mac) -> set[PeerId | None]:
         """Who the access points that know the host believe holds it; one element when they agree."""
         known = [one.engine.hosts.get(mac) for one in self.access_points if one.is_running]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import ip_network
 from itertools import pairwise
 
 import pytest
 
-from roamroute.effects import Deauthenticate, Probe, SendClaim
-from roamroute.policy import Policy
-from roamroute.testing.air import AccessPoint, RoamingStation, World
-from roamroute.values import Mac, Nud
+from roamroute.effects import Deauthenticate, Probe, SendClaim, Withdraw
+from roamroute.events import StationConnected
+from roamroute.policy import Handover, Policy
+from roamroute.testing.air import ROAMING_PREFIX, AccessPoint, RoamingStation, World
+from roamroute.values import Mac, Nud, Prefix, Station
 
 
-def mesh(points: int = 3, policy: Policy | None = None, seed: int = 1) -> tuple[World, list[AccessPoint]]:
-    world = World(seed, policy, is_recording=True)
+def mesh(
+    points: int = 3, policy: Policy | None = None, seed: int = 1, prefixes: Sequence[Prefix] = (ROAMING_PREFIX,)
+) -> tuple[World, list[AccessPoint]]:
+    world = World(seed, policy, prefixes, is_recording=True)
     made = [world.access_point(name) for name in "abcdefgh"[:points]]
     world.run(0.1)
     return world, made
@@ -492,3 +497,215 @@ def test_probes_of_a_mesh_at_rest_are_few_and_spread() -> None:
     assert len(times) / 500 <= 150 / 45.0
     assert max(later - earlier for earlier, later in pairwise(times)) < 20.0
     assert all(here.kernel.state("wlan0", address) is not Nud.FAILED for phone in phones for address in phone.addresses)
+
+
+# -- the handover
+
+
+def test_a_silent_client_is_announced_where_it_has_never_been_before_any_message_arrives() -> None:
+    world, (here, there, _) = mesh()
+    phone = world.station(count=8)
+    phone.roam(here)
+    phone.speak()
+    world.run(10.0)
+    phone.roam(there)
+    world.run(0.0)
+    assert all(there.delivers(address) for address in phone.addresses)
+    assert gap(world, phone, 1.0) <= 0.003  # a claim's way; nobody waits for the answer
+
+
+def test_the_peer_that_held_the_host_is_told_first() -> None:
+    world, (here, there, _) = mesh()
+    phone = world.station()
+    phone.roam(here)
+    phone.speak()
+    world.run(5.0)
+    phone.roam(there)
+    world.run(0.0)
+    assert [effect.first for _, effect in there.effects if isinstance(effect, SendClaim)][-1] == here.peer
+
+
+@pytest.mark.parametrize("prefix", ["fd44:0:0:1::", "10.44.0."])
+def test_what_the_routers_still_send_to_the_old_access_points_arrives(prefix: str) -> None:
+    world, (one, two, three) = mesh(prefixes=(ROAMING_PREFIX, ip_network("10.44.0.0/16")))
+    phone = world.station((f"{prefix}7",))
+    (address,) = phone.addresses
+    phone.roam(one)
+    phone.speak()
+    world.run(10.0)
+    for there in (two, three, one, three, two, one):
+        phone.roam(there)
+        world.run(0.005)
+        assert {point: world.carry(address, point) for point in (one, two, three) if address in point.wanted} == {
+            point: there for point in (one, two, three) if address in point.wanted
+        }
+        world.run(1.0)
+    assert world.lingerers(address) == [two, three]
+    world.run(20.0)
+    assert world.lingerers(address) == []
+    world.run(60.0)
+    assert not any(point.forwards for point in world.access_points)
+
+
+def test_a_packet_is_never_routed_back_when_the_host_has_gone_without_a_word() -> None:
+    world, (one, two, _) = mesh(prefixes=(ROAMING_PREFIX, ip_network("10.44.0.0/16")))
+    phone = world.station(("10.44.0.7",))
+    phone.roam(one)
+    phone.speak()
+    world.run(10.0)
+    phone.roam(two)
+    world.run(1.0)
+    two.left(phone.mac)
+    world.run(0.0)
+    assert one in world.lingerers(phone.addresses[0])
+    assert world.carry(phone.addresses[0], one) is None
+    assert two.forwards[phone.addresses[0]].segment is None
+
+
+def test_a_gateway_sends_to_the_new_access_point_before_its_routing_knows() -> None:
+    world, (one, two, _) = mesh()
+    gateway = world.access_point("gateway", ())
+    phone = world.station(count=2)
+    world.run(0.1)
+    phone.roam(one)
+    phone.speak()
+    world.run(10.0)
+    phone.roam(two)
+    world.run(0.003)
+    assert all(world.carry(address, gateway) is two for address in phone.addresses)
+    world.run(10.0)
+    assert not gateway.forwards
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_a_fifth_of_the_messages_lost_every_roam_is_followed_soon(seed: int) -> None:
+    world, points = mesh(4, seed=seed)
+    phone = world.station(count=2)
+    phone.roam(points[0])
+    phone.speak()
+    world.run(10.0)
+    world.network.loss = 0.2
+    waited = []
+    for turn in range(1, 100):
+        former = phone.access_point
+        assert former is not None
+        phone.roam(points[turn % 4])
+        began = world.clock.now
+        while not all(world.carry(address, former) is phone.access_point for address in phone.addresses):
+            world.run(0.001)
+            assert world.clock.now - began < 2.0
+        waited.append(world.clock.now - began)
+        world.run(2.0)
+    waited.sort()
+    assert waited[50] <= 0.004
+    assert waited[94] <= 0.120
+
+
+def test_a_mesh_that_is_upgraded_one_by_one_roams_as_before_and_in_the_end_better() -> None:
+    old = Handover(is_sharing_hints=False, is_forwarding=False)
+    for mixture in ((old, old, old), (Handover(), old, old), (old, Handover(), Handover()), (Handover(),) * 3):
+        world = World(1)
+        points = [world.access_point(name, handover=each) for name, each in zip("abc", mixture, strict=True)]
+        phone = world.station(count=2)
+        world.run(0.1)
+        phone.roam(points[0])
+        phone.speak()
+        world.run(5.0)
+        for turn in range(1, 20):
+            phone.roam(points[turn % 3])
+            assert gap(world, phone, 1.0) <= 0.006
+            world.run(2.0)
+        world.run(60.0)
+        settled(world, phone, phone.access_point)
+
+
+# -- ages
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("pause", "limit"), [(0.001, 0.2), (0.005, 0.2), (0.011, 0.03), (0.02, 0.03), (0.2, 0.03)])
+def test_of_two_claims_under_way_at_once_the_later_association_wins(seed: int, pause: float, limit: float) -> None:
+    """At once, whatever the identifiers say, where a message takes less time than lay between; else after a doubt."""
+    for first, second in ((0, 1), (1, 0)):
+        world, points = mesh(seed=seed)
+        phone = world.station(count=2)
+        phone.roam(points[2])
+        phone.speak()
+        world.run(5.0)
+        world.network.latency = 0.01
+        phone.roam(points[first])
+        world.run(pause)
+        phone.roam(points[second])
+        world.run(limit)
+        settled(world, phone, points[second])
+        assert phone.disturbed == 0
+
+
+def test_after_a_partition_the_side_where_the_station_came_later_wins_and_nothing_flaps() -> None:
+    for first, second in ((0, 1), (1, 0)):
+        world, points = mesh(2, policy=Policy(stale_probe_after_s=3000.0))
+        here, there = points[first], points[second]
+        phone = world.station(count=2)
+        phone.roam(here)
+        phone.speak()
+        world.run(5.0)
+        world.cut(here, there)
+        for _ in range(3):  # its number grows here, and nobody hears of that
+            phone.roam(here)
+            world.run(1.0)
+        phone.roam(there)
+        phone.speak()
+        world.run(40.0)
+        there.effects.clear()
+        world.mend(here, there)
+        world.run(1.0)
+        settled(world, phone, there)
+        assert not [effect for _, effect in there.effects if isinstance(effect, Withdraw)]
+        assert phone.disturbed == 0
+
+
+def test_a_clock_that_was_late_cannot_keep_a_station_that_answers_elsewhere() -> None:
+    """Here the association was read 200 ms late, and looks newer than the one that followed it."""
+    world, (here, there, _) = mesh()
+    phone = world.station(count=1)
+    phone.roam(here)
+    phone.speak()
+    world.run(5.0)
+    phone.roam(there)
+    world.run(0.2)
+    here.associated[phone.mac] = "wlan0"
+    here.emit(StationConnected(Station(phone.mac, "wlan0")))
+    for _ in range(40):
+        world.run(0.25)
+        phone.send_data()
+    settled(world, phone, there)
+    assert phone.disturbed == 0
+
+
+# -- killed in the middle
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.001, 0.003, 0.02, 0.05])
+@pytest.mark.parametrize("is_connected_anew", [True, False])
+def test_a_silent_client_is_announced_although_roamroute_was_killed_right_after_its_association(
+    moment: float, is_connected_anew: bool
+) -> None:
+    world, (here, there, _) = mesh()
+    phone = world.station(count=2)
+    phone.roam(here)
+    phone.speak()
+    world.run(10.0)
+    if is_connected_anew:
+        phone.roam(there)
+        world.run(moment)
+        there.kill()
+    else:
+        there.kill()
+        phone.roam(there)
+        world.run(moment)
+    world.run(1.0)
+    there.start()
+    for _ in range(20):
+        world.run(1.0)
+    settled(world, phone, there)
+    assert phone.disturbed == 0
