@@ -346,6 +346,15 @@ class StillMesh:
         self.traffic.far.receive(namespace)
         return client
 
+    @contextlib.contextmanager
+    def twin_of(self, client: Client) -> Iterator[Client]:
+        """Another station with the same MAC and addresses, in no cell yet; it leaves at the end."""
+        new = self.new_client(identity=int(client.mac[-5:].replace(":", ""), 16), has_ipv4=False)
+        try:
+            yield new
+        finally:
+            new.leave()
+
     def join(self, client: Client, access_point: Router) -> None:
         """Let a client appear, lead its addresses there, and wait until it is reached at all of them."""
         own = all_addresses(client)

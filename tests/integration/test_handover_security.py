@@ -195,7 +195,7 @@ def _probe(destination: object, number: int) -> bytes:
         return ipv6_packet(addresses.SERVER, there, socket.IPPROTO_UDP, datagram)
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(datagram), number, 0, 64, socket.IPPROTO_UDP, 0)
     head = b"".join((head, addresses.SERVER_IPV4.packed, there.packed))
-    words = sum(struct.unpack("!10H", head))
+    words = int(sum(struct.unpack("!10H", head)))
     checksum = ~(words + (words >> 16)) & 0xFFFF
     return head[:10] + checksum.to_bytes(2, "big") + head[12:] + datagram
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from peers_network import claim_of
+from peers_network import KEY, claim_of
+from peers_older import OlderPeer
+from peers_sockets import AccessPoint, perform
 
-from roamroute.effects import DropClaim, SendAnswer, SendClaim
-from roamroute.events import ClaimAnswered, ClaimUnanswered, Event, HostClaimed, PeerJoined, PeerLost
+from roamroute.effects import DropClaim, SendClaim, ShareHint, UnshareHint
+from roamroute.events import ClaimUnanswered, HandoverReported, HostClaimed, HostHinted, PeerJoined, PeerLost
 from roamroute.lab.namespaces import Namespace, Sandbox
-from roamroute.peers import DEFAULT_PORT, PeerChannel
+from roamroute.peers import DEFAULT_PORT
 from roamroute.peers import channel as channel_module
-from roamroute.values import Answer, PeerId, Verdict
+from roamroute.values import HandoverReport, Hint
 
 pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs("ip", "nft", "nsenter")]
 
-KEY = bytes(range(32))
+NEW_KEY = bytes(range(32, 64))
 ONE, TWO, THREE = (IPv6Address(f"fd44:0:0:a::{number}") for number in (1, 2, 3))
-LIMIT_S = 15.0
 
 
 @pytest.fixture
@@ -32,59 +32,6 @@ def mesh() -> Iterator[Namespace]:
         namespace = sandbox.namespace("mesh")
         namespace.ip(*(f"addr add {address}/128 dev lo nodad" for address in (ONE, TWO, THREE)))
         yield namespace
-
-
-class AccessPoint:
-    """A running channel that accepts every claim from inside `emit`, and what it was told."""
-
-    def __init__(self, address: PeerId, *peers: PeerId, keys: Sequence[bytes] = (KEY,)) -> None:
-        self.address = address
-        self.events: list[Event] = []
-        self.log: list[str] = []
-        self.verdict: Verdict | None = Verdict.ACCEPTED
-        self.channel = PeerChannel(address, DEFAULT_PORT, keys, peers, self._emit, self._log)
-        self._running = asyncio.create_task(self.channel.run())
-
-    def claim(self, number: int, sequence: int = 1) -> None:
-        self.channel.send_claim(SendClaim(claim_of(number, self.address, sequence), "a test"))
-
-    @property
-    def answered(self) -> set[str]:
-        return {event.answer.mac for event in self.events if isinstance(event, ClaimAnswered)}
-
-    async def until(self, condition: Callable[[], bool], what: str) -> float:
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                while not condition():  # noqa: ASYNC110 - the condition is about a socket's other end
-                    await asyncio.sleep(0.001)
-        except TimeoutError:
-            raise AssertionError(f"not within {LIMIT_S} s: {what}; {self.events}; {self.channel.status()}") from None
-        return time.monotonic() - started
-
-    async def end(self) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
-
-    def _emit(self, event: Event) -> None:
-        self.events.append(event)
-        if isinstance(event, HostClaimed) and self.verdict is not None:
-            claim = event.claim
-            answer = Answer(claim.mac, claim.sequence, self.verdict, claim.sequence, claim.peer, claim.addresses)
-            self.channel.send_answer(SendAnswer(claim.peer, answer, "a test"))
-
-    def _log(self, level: str, line: str) -> None:
-        self.log.append(f"{level}: {line}")
-
-
-def perform(mesh: Namespace, script: Callable[[], Awaitable[None]]) -> None:
-    """Run the script in the namespace; channels that it leaves running end with the loop."""
-
-    async def main() -> None:
-        await script()
-
-    with mesh.entered():
-        asyncio.run(main())
 
 
 def test_a_claim_is_answered_in_one_round_trip(mesh: Namespace) -> None:
@@ -252,5 +199,135 @@ def test_a_closed_channel_lets_its_port_go(mesh: Namespace) -> None:
         one.channel.close()
         again = AccessPoint(ONE, TWO)
         await again.until(lambda: again.channel.status().is_bound, "its successor listens")
+
+    perform(mesh, script)
+
+
+def hint_of(number: int, peer: IPv6Address = ONE) -> Hint:
+    claim = claim_of(number, peer)
+    return Hint(claim.mac, 1, peer, claim.addresses)
+
+
+def test_hints_and_reports_arrive_although_a_third_of_the_datagrams_is_lost(mesh: Namespace) -> None:
+    rules = "table inet lossy { chain input { type filter hook input priority 0; numgen random mod 100 < 33 drop; }; }"
+    mesh.run("nft", "-f", "-", stdin=rules)
+
+    async def script() -> None:
+        one, two = AccessPoint(ONE, TWO), AccessPoint(TWO, ONE)
+        for number in range(100):
+            one.channel.share_hint(ShareHint(hint_of(number), "a test"))
+        one.channel.unshare_hint(UnshareHint(hint_of(0).mac, "a test"))
+        await one.until(lambda: one.channel.status().peers[0].hints_held == 99, "all are acknowledged")
+        told = [event.hint for event in two.events if isinstance(event, HostHinted)]
+        assert sorted(hint.mac for hint in told) == sorted(hint_of(number).mac for number in range(1, 100))
+        report = HandoverReport(hint_of(1).mac, 1, 0.5)
+        for _ in range(20):
+            one.channel.send_report(TWO, report)
+        await two.until(lambda: HandoverReported(ONE, report) in two.events, "the report is there")
+
+    perform(mesh, script)
+
+
+def test_the_former_holder_is_told_before_the_call_returns(mesh: Namespace) -> None:
+    async def script() -> None:
+        one, two, three = AccessPoint(ONE, TWO, THREE), AccessPoint(TWO, ONE), AccessPoint(THREE, ONE)
+        await one.until(lambda: {PeerJoined(TWO), PeerJoined(THREE)} <= set(one.events), "the sessions stand")
+        before = {peer.peer: peer.sent for peer in one.channel.status().peers}
+        one.channel.send_claim(SendClaim(claim_of(1, ONE), "a test", first=THREE))
+        sent = {peer.peer: peer.sent - before[peer.peer] for peer in one.channel.status().peers}
+        assert sent == {TWO: 0, THREE: 1}
+        await one.until(lambda: one.channel.status().claims_outstanding == 0, "both have answered")
+        assert all(HostClaimed(claim_of(1, ONE)) in other.events for other in (two, three))
+
+    perform(mesh, script)
+
+
+def test_the_key_is_changed_without_an_unanswered_claim(mesh: Namespace) -> None:
+    async def script() -> None:
+        points = [AccessPoint(address, ONE, TWO, THREE) for address in (ONE, TWO, THREE)]
+        sequence = 0
+
+        async def roam() -> None:
+            nonlocal sequence
+            for point in points:
+                sequence += 1
+                point.claim(sequence, sequence)
+            await points[0].until(
+                lambda: all(point.channel.status().claims_outstanding == 0 for point in points), "all are answered"
+            )
+
+        await roam()
+        for keys in ((NEW_KEY, KEY), (NEW_KEY,)):
+            for point in (points[1], points[0], points[2]):
+                point.channel.set_keys(keys)
+                await roam()
+                await asyncio.sleep(0.2)
+        await points[0].until(
+            lambda: all(peer.has_own_key for point in points for peer in point.channel.status().peers), "all have it"
+        )
+        for point in points:
+            assert not any(isinstance(event, ClaimUnanswered | PeerLost) for event in point.events)
+        with pytest.raises(ValueError):
+            points[0].channel.set_keys(())
+
+    perform(mesh, script)
+
+
+def test_a_peer_of_an_older_version_works_as_before(mesh: Namespace) -> None:
+    async def script() -> None:
+        one, two = AccessPoint(ONE, TWO, THREE), AccessPoint(TWO, ONE)
+        older = OlderPeer(THREE, ONE, KEY)
+        wire = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        wire.bind((str(THREE), DEFAULT_PORT))
+
+        def send(datagrams: list[bytes]) -> None:
+            for datagram in datagrams:
+                wire.sendto(datagram, (str(ONE), DEFAULT_PORT))
+
+        asyncio.get_running_loop().add_reader(wire.fileno(), lambda: send(older.receive(wire.recv(2000))))
+        await one.until(lambda: {PeerJoined(TWO), PeerJoined(THREE)} <= set(one.events), "the sessions stand")
+        one.channel.share_hint(ShareHint(hint_of(1), "a test"))
+        one.channel.send_claim(SendClaim(claim_of(1, ONE), "a test", first=THREE))
+        send(older.claim(bytes.fromhex("02005e440009"), 1))
+        await one.until(lambda: one.channel.status().claims_outstanding == 0, "both have answered")
+        await one.until(lambda: bool(older.answers), "the older peer's claim is answered")
+        two.channel.share_hint(ShareHint(hint_of(2, TWO), "a test"))
+        await one.until(lambda: HostHinted(hint_of(2, TWO)) in one.events, "hints go among the others")
+        assert len(older.claims) >= 1
+        assert older.unknown == []
+        assert [peer.capabilities for peer in one.channel.status().peers] == [("hints", "reports", "segments"), ()]
+        asyncio.get_running_loop().remove_reader(wire.fileno())
+        wire.close()
+
+    perform(mesh, script)
+
+
+def forgeries(number: int) -> list[bytes]:
+    """What anybody can make: noise, hellos, sealed datagrams of sessions that there are not."""
+    return [
+        os.urandom(100),
+        b"rr\1\1" + os.urandom(100),
+        b"rr\1\2" + os.urandom(100),
+        b"rr\1\2" + os.urandom(8) + number.to_bytes(8, "big") + os.urandom(60),
+    ]
+
+
+def test_a_flood_costs_a_bounded_share_of_the_time(mesh: Namespace) -> None:
+    async def script() -> None:
+        one, two = AccessPoint(ONE, TWO), AccessPoint(TWO, ONE)
+        await one.until(lambda: PeerJoined(TWO) in one.events, "the session stands")
+        forger = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        forger.bind((str(ONE), 0))  # the peer's address, another port: as good as a forged source
+        for number in range(256):
+            for datagram in forgeries(number):
+                forger.sendto(datagram, (str(TWO), DEFAULT_PORT))
+        one.claim(1)
+        await two.until(lambda: two.channel.status().counters["rests"] >= 5, "it rests between its readings")
+        await one.until(lambda: bool(one.answered), "the claim gets through")
+        counters = two.channel.status().counters
+        refused = sum(counters[name] for name in ("malformed", "forged", "unknown_session"))
+        assert counters["rests"] >= refused // (2 * channel_module.DATAGRAMS_PER_WAKEUP)
+        assert two.channel.status().peers[0].is_up
+        forger.close()
 
     perform(mesh, script)
