@@ -25,6 +25,11 @@ DEFAULT_PORT = 4544
 
 DATAGRAMS_PER_WAKEUP = 64
 """Read at most so many (10 to 20 µs each) before timers and other sources get their turn: about 1 ms."""
+WAKEUP_S: Seconds = 0.001
+"""And not for longer than this: a batch of hints takes 10 times as long."""
+REST_S: Seconds = 0.002
+"""When most of what a whole wakeup read was refused, nothing is read for so long. A flood then costs a third of a
+processor, whatever its rate; the kernel drops the rest, of the peers' datagrams too, but those are repeated."""
 RECEIVE_BUFFER_BYTES = 1 << 20
 """Holds some 1000 claims (the kernel counts about 1 KiB for a small datagram); it caps this at net.core.rmem_max."""
 BIND_RETRY_S: Seconds = 1.0
@@ -77,7 +82,9 @@ class PeerChannel:
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._resumption: asyncio.TimerHandle | None = None
         self._is_running = False
+        self._rests = 0
         self._send_failures = 0
         self._last_send_failure: dict[PeerId, str] = {}
         self._counters_logged: Mapping[str, int] = self._exchange.counters
@@ -104,6 +111,9 @@ class PeerChannel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._resumption is not None:
+            self._resumption.cancel()
+            self._resumption = None
         if self._socket is not None:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._socket.fileno())
@@ -169,7 +179,7 @@ class PeerChannel:
             is_bound=self._socket is not None,
             peers=self._exchange.status(),
             claims_outstanding=self._exchange.claims_outstanding,
-            counters={**self._exchange.counters, "send_failures": self._send_failures},
+            counters={**self._exchange.counters, "rests": self._rests, "send_failures": self._send_failures},
         )
 
     def _start(self) -> float:
@@ -203,21 +213,34 @@ class PeerChannel:
         """Take what has come, but not for ever: the loop calls again while there is more."""
         if self._socket is None or self._loop is None:
             return
+        began, refused_before = self._loop.time(), self._exchange.refused
         for _ in range(DATAGRAMS_PER_WAKEUP):
             try:
                 datagram, source = self._socket.recvfrom(DATAGRAM_BYTES_MAXIMUM + 1)
             except (BlockingIOError, InterruptedError):
-                break
+                return
             except OSError as error:
                 # An ICMP error of an earlier datagram may surface here; it says nothing about the socket.
                 self._log("debug", f"peers: receiving failed: {error.strerror or error}")
-                break
+                return
             peer = self._names.get(source[0])
             if peer is None:
                 peer = ip_address(source[0].partition("%")[0])
-            self._perform(self._exchange.receive(datagram, peer, self._loop.time()))
+            now = self._loop.time()
+            self._perform(self._exchange.receive(datagram, peer, now))
             if self._socket is None:  # closed by what an event led to
                 return
+            if now - began > WAKEUP_S:
+                break
+        if self._exchange.refused - refused_before > DATAGRAMS_PER_WAKEUP // 2:
+            self._rests += 1
+            self._loop.remove_reader(self._socket.fileno())
+            self._resumption = self._loop.call_later(REST_S, self._resume)
+
+    def _resume(self) -> None:
+        self._resumption = None
+        if self._socket is not None and self._loop is not None:
+            self._loop.add_reader(self._socket.fileno(), self._read)
 
     def _perform(self, outcome: Outcome) -> None:
         """Send, tell, and re-arm the timer."""

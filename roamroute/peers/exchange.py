@@ -73,6 +73,8 @@ COUNTERS = (
     "peers_refused",
 )
 
+_REFUSED = ("from_strangers", "malformed", "other_version", "forged", "replayed", "unknown_session", "hints_refused")
+
 
 @attrs.frozen
 class PeerStatus:
@@ -143,6 +145,11 @@ class Exchange:
         """When `tick` has something to do; None without peers. It may be early, never late."""
         due = (self._courier.next_wakeup, self._pairings_wakeup, self._hints.next_wakeup)
         return min((instant for instant in due if instant is not None), default=None)
+
+    @property
+    def refused(self) -> int:
+        """Datagrams that were not what they said, and hints above the allowance: what a flood consists of."""
+        return sum(map(self._counters.__getitem__, _REFUSED))
 
     @property
     def claims_outstanding(self) -> int:

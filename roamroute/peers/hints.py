@@ -34,9 +34,9 @@ from roamroute.values import Address, Claim, Hint, Instant, Mac, PeerId, Seconds
 QUIET_S: Seconds = 0.25
 """A change waits so long for others to go with it: a host that comes is given three addresses or more within a second,
 and a claim is answered within 0.3 s unless four copies in a row were lost."""
-REPEATED_FIRST_S: Seconds = 0.2
-"""A batch that is not acknowledged is repeated after this, then after twice that, and so on. Nothing waits for it."""
-REPEATED_LAST_S: Seconds = 5.0
+REPETITIONS_S: tuple[Seconds, ...] = (0.15, 0.15, 0.3, 0.3, 0.6, 1.2, 2.5, 5.0)
+"""Pauses before each repetition of a batch; the last one stays. Where one datagram in five gets lost, one batch in a
+hundred takes longer than a second; a peer that has died is sent a dozen copies before it is given up."""
 BYTES_PER_S = 65536.0
 """Of hints to all peers together, with the headers of UDP and IPv6: 0.5 Mbit/s for as long as it takes. The hundred
 hosts of an access point are told to 49 peers in 6 s, 5,000 to one peer that has come back in as much."""
@@ -49,7 +49,6 @@ CLAIMS_KNOWN = 64
 
 _HEADERS_BYTES = 40 + 8 + SEALED_HEADER_BYTES + AUTHENTICATOR_BYTES
 _END_BYTES = len(encode_message(HintsSent(0)))
-_COPIES_COUNTED = 8  # the pause has long reached its end
 _COMPACTED_FROM = 64
 
 _Content = tuple[int, frozenset[Address]]
@@ -190,10 +189,10 @@ class HintLog:
             if not self._allowance.take(now, cost):
                 dues.append(self._allowance.next_at(now, cost))
                 break
-            cursor.due = now + min(REPEATED_FIRST_S * 2.0**cursor.copies, REPEATED_LAST_S)
+            cursor.due = now + REPETITIONS_S[min(cursor.copies, len(REPETITIONS_S) - 1)]
             dues.append(cursor.due)
             batches.append(Batch(peer, cursor.batch, is_repetition=cursor.copies > 0))
-            cursor.copies = min(cursor.copies + 1, _COPIES_COUNTED)
+            cursor.copies += 1
             self._cursors[peer] = self._cursors.pop(peer)  # behind those that have waited longer
         self._next_wakeup = min(dues, default=None)
         return tuple(batches)
