@@ -18,6 +18,7 @@ from roamroute.errors import RoamrouteError
 from roamroute.export import Finding
 from roamroute.linux import machine, surroundings
 from roamroute.segments import segment_prefix, segments_of
+from roamroute.sysctl import sysctl_key
 from roamroute.values import Address, PeerId
 
 _SUBJECT = "handover"
@@ -57,6 +58,7 @@ def check_handover(config: Config) -> Iterator[Finding]:
         yield from _segments(config, section)
         yield from _kernel(config, section)
         yield from _mtu(config)
+        yield from _reverse_path(config)
     else:
         yield Finding("ok", _SUBJECT, "nothing is sent on for hosts that have moved: switched off")
 
@@ -156,6 +158,20 @@ def _mtu(config: Config) -> Iterator[Finding]:
     if fits >= _IPV6_MINIMUM_MTU:
         advice += f"; or tell the clients a shorter one: AdvLinkMTU {fits} in radvd.conf, DHCP option 26"
     yield Finding("warning", _SUBJECT, text, advice)
+
+
+def _reverse_path(config: Config) -> Iterator[Finding]:
+    """What is sent on may come in by another link than the one by which its sender is reached."""
+    if all(prefix.version != 4 for prefix in config.roaming.prefixes):
+        return
+    links = (*config.roaming.interfaces, *surroundings.mesh_links(config.roaming.interfaces))
+    strict = [link for link in links if surroundings.filters_reverse_path(link)]
+    if strict:
+        text = (
+            f"rp_filter is strict on {', '.join(strict)}: IPv4 packets of and to hosts that have moved may be dropped"
+        )
+        settings = " ".join(f"net.ipv4.conf.{sysctl_key(link)}.rp_filter=2" for link in strict)
+        yield Finding("warning", _SUBJECT, text, f"sysctl -w {settings}")
 
 
 def check_running(status: Mapping[str, Any]) -> Iterator[Finding]:

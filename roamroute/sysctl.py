@@ -53,11 +53,14 @@ def sysctl_fragment(config: Config) -> str:
         ]
     if 4 in versions(config):
         lines.append("# an address that moved may leave by another interface than the one its packets came in by")
-        lines += [f"net.ipv4.conf.{_key(link)}.rp_filter = 0" for link in config.roaming.interfaces]
+        lines += [f"net.ipv4.conf.{sysctl_key(link)}.rp_filter = 0" for link in config.roaming.interfaces]
+        if config.peers is not None and config.handover.forwarding:
+            lines.append("# so may what a peer sends on: on each mesh link too, net.ipv4.conf.LINK.rp_filter = 2 or 0")
         lines.append("# clients must not be told to talk to each other directly: each has its own host route")
-        lines += [f"net.ipv4.conf.{_key(link)}.send_redirects = 0" for link in config.roaming.interfaces]
+        lines += [f"net.ipv4.conf.{sysctl_key(link)}.send_redirects = 0" for link in config.roaming.interfaces]
     return "\n".join(lines) + "\n"
 
 
-def _key(link: str) -> str:
-    return link.replace(".", "/")  # sysctl.conf(5): in a name with dots a slash stands for the dot
+def sysctl_key(link: str) -> str:
+    """An interface's name as sysctl(8) takes it: in a name with dots a slash stands for the dot."""
+    return link.replace(".", "/")

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address
+from pathlib import Path
 
 from roamroute.errors import KernelRefused, MachineUnfit, MalformedInput
 from roamroute.linux.rtnetlink import Requests
@@ -33,6 +34,20 @@ def mtu(link: str) -> int | None:
         except OSError:
             return None
     return int(_IFREQ.unpack(answer)[1])
+
+
+def filters_reverse_path(link: str) -> bool | None:
+    """Whether the link takes an IPv4 packet only if the way back leads out of it (rp_filter 1, "strict").
+
+    What counts is the greater of the link's value and that of "all" (Linux, Documentation/networking/ip-sysctl.rst).
+    """
+    try:
+        values = [
+            int(Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").read_text(encoding="ascii")) for name in ("all", link)
+        ]
+    except (OSError, ValueError):
+        return None
+    return max(values) == 1
 
 
 def mesh_links(client_links: Collection[str]) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class Surroundings:
         patch.setattr(surroundings, "policy_rules", lambda: self.rules)
         patch.setattr(surroundings, "table_protocols", lambda _tables: self.protocols)
         patch.setattr(surroundings, "mtu", self.mtus.get)
+        self.strict: frozenset[str] = frozenset()
+        patch.setattr(surroundings, "filters_reverse_path", lambda link: link in self.strict)
         patch.setattr(surroundings, "mesh_links", lambda _clients: ("mesh0",))
         patch.setattr(machine, "links", lambda: ("lo", "mesh0"))
         patch.setattr(machine, "addresses", lambda link: ((ME, 128),) if link == "lo" else ())
@@ -117,6 +119,15 @@ def test_packets_that_are_sent_on_need_room_for_a_header(
     texts = told(config_with(key), "warning")
     assert (fits is None) == (texts == [])
     assert all(f"longer than {fits} bytes do not fit through mesh0 (MTU {mesh})" in text for text in texts)
+
+
+def test_a_strict_rp_filter_is_told_where_there_is_ipv4(around: Surroundings, key: Path) -> None:
+    around.strict = frozenset({"mesh0"})
+    assert told(config_with(key), "warning") == []
+    config = parse_config(CONFIGURATION.format(key=key).replace('64"]', '64", "10.44.0.0/16"]'))
+    (finding,) = (each for each in check_handover(config) if each.level == "warning")
+    assert "strict on mesh0" in finding.text
+    assert finding.remedy == "sysctl -w net.ipv4.conf.mesh0.rp_filter=2"
 
 
 def test_several_keys_are_no_mistake(around: Surroundings, key: Path) -> None:
