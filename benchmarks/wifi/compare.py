@@ -29,7 +29,7 @@ from batman import BridgedMesh
 from bench import CLIENT_ADDRESS, GATEWAY_ADDRESS, Bench
 from mesh import RoutedMesh, RoutedOptions
 from namespaces import NotReached, wait_until
-from recorder import Arrival
+from recorder import WALL_CLOCK_OFFSET, Arrival
 
 LOGS = Path("/shared")
 LIMIT_S = 10.0  # until a gap counts as not restored
@@ -109,6 +109,9 @@ def main() -> int:
         "took_s": time.monotonic() - started,
         "roams": [roam for set_up in set_ups for roam in set_up.roams],
     }
+    for set_up in set_ups:
+        if isinstance(set_up.mesh, RoutedMesh) and options.handover != "off":
+            add_records(set_up, set_up.mesh)
     (LOGS / "results.json").write_text(json.dumps(document, indent=1))
     return 0
 
@@ -140,6 +143,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hello", type=float, help="babeld's hello interval in seconds (babeld's default: 4)")
     parser.add_argument("--algorithm", choices=("BATMAN_IV", "BATMAN_V"), default="BATMAN_IV")
     parser.add_argument("--log", default="info", help="roamroute's log level (info)")
+    parser.add_argument("--trace", action="store_true", help="write down how long each step within roamroute took")
     parser.add_argument("--no-anatomy", action="store_true", help="do not look at the backbone and the routing tables")
     return parser.parse_args()
 
@@ -169,6 +173,7 @@ def prepare(name: str, options: argparse.Namespace) -> SetUp:
             handover=options.handover,
             has_gateway_peer=options.gateway_peer,
             log_level=options.log,
+            program=("/shared/traced.py",) if options.trace else ("-m", "roamroute"),
         )
         mesh = RoutedMesh(bench, settings)
     else:
@@ -216,6 +221,16 @@ def measured_roam(bench: Bench, anatomy: Anatomy | None) -> dict[str, Any]:
     if anatomy is not None:
         found["steps"] = anatomy.steps(source, target, asked, connected)
     return found
+
+
+def add_records(set_up: SetUp, mesh: RoutedMesh) -> None:
+    """What roamroute itself tells of each roam: `record`, and when it had hostapd's event, `received_s`."""
+    for ap in set_up.bench.access_points:
+        for record in mesh.status(ap.namespace).get("handovers", []):
+            began = record["time"] - WALL_CLOCK_OFFSET
+            for roam in set_up.roams:
+                if record["side"] == "to" and roam["to"] == ap.name and 0 <= began - roam.get("at", began) < 1:
+                    roam |= {"record": record, "received_s": began - roam["at"]}
 
 
 def gap(

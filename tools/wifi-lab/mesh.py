@@ -35,6 +35,8 @@ class RoutedOptions:
     """The gateway runs roamroute too, without client links, and forwards."""
     has_packet_source: bool = True
     log_level: str = "info"
+    program: tuple[str, ...] = ("-m", "roamroute")
+    """What Python runs as the daemon."""
 
 
 class RoutedMesh:
@@ -62,7 +64,7 @@ class RoutedMesh:
         peers = [router for router in self._routers if router.name in self._addresses]
         for router in peers:
             arguments = ["run", "-c", str(self._configuration(router.name))]
-            router.start(sys.executable, "-m", "roamroute", *arguments, log=str(self._log(router.name)))
+            router.start(sys.executable, *options.program, *arguments, log=str(self._log(router.name)))
         for router in peers:
             wait_until(partial(self._is_in_sync, router), f"roamroute of {router.name} is in sync", 30)
         for router in self._routers:
