@@ -147,7 +147,7 @@ class AccessPointDaemon:
             requests.order(f"EAPOL_SET {mac} AdminControlledPortControl ForceUnauthorized")
             requests.order(f"EAPOL_SET {mac} AdminControlledPortControl Auto")
             return
-        if mac in stations:
+        if stations:
             # Removes every station at once, whatever state it is in (a deauthenticated one stays for 5 s otherwise).
             requests.order("DEAUTHENTICATE ff:ff:ff:ff:ff:ff tx=0")
         requests.order(f"NEW_STA {mac}")
