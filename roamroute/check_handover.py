@@ -28,6 +28,7 @@ _ENCAPSULATION_BYTES = 40
 """One IPv6 header: a single segment needs no routing header (H.Encaps.Red, RFC 8986 §5.2), from Linux 6.0 on; …"""
 _OLD_ENCAPSULATION_BYTES = 64
 """… before that there is one with a segment list of one entry."""
+_NEEDED = "CONFIG_IPV6_SEG6_LWTUNNEL"
 _IPV6_MINIMUM_MTU = 1280
 _UNSET = IPv6Address("::")
 
@@ -112,16 +113,16 @@ def _colliding(peers: Iterable[PeerId], config: Config) -> Iterator[tuple[PeerId
 
 def _kernel(config: Config, section: PeersSection) -> Iterator[Finding]:
     """Segment routing, and what others may have put where ours goes."""
-    remedy = "a kernel with CONFIG_IPV6_SEG6_LWTUNNEL and CONFIG_IPV6_SUBTREES; all else works without"
-    source = surroundings.segment_source()
-    if source is None:
+    source, missing = surroundings.segment_source(), surroundings.missing_options()
+    if source is None or _NEEDED in missing:
         text = "this kernel cannot do segment routing (SRv6): what arrives for a host that has moved is lost"
-        yield Finding("warning", _SUBJECT, text, remedy)
+        yield Finding("warning", _SUBJECT, text, f"a kernel with {_NEEDED}; all else works without")
     elif source not in (_UNSET, section.address):
         text = f"another program has set the source of encapsulated packets to {source}: packets are not sent on"
         yield Finding("warning", _SUBJECT, text, "ip sr tunsrc set ::, if nobody needs it")
     else:
-        yield Finding("ok", _SUBJECT, "the kernel can do segment routing (SRv6)")
+        how = f", without {', '.join(missing)}: from each peer by a rule of its own" if missing else ""
+        yield Finding("ok", _SUBJECT, f"the kernel can do segment routing (SRv6){how}")
     protocol, handover = config.kernel.protocol, config.handover
     ours = range(handover.rule_priority, handover.rule_priority + _RULES)
     taken = sorted({rule.priority for rule in surroundings.policy_rules() if rule.protocol != protocol} & set(ours))

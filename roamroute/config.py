@@ -346,6 +346,8 @@ def _contradictions(config: Config) -> list[str]:
     for name, number in protocols.items():
         if not 5 <= number <= 255:
             found.append(f"kernel.{name}: must be 5 to 255 (0 to 4 are the kernel's own), not {number}")
+        elif number in (kernel.numbers.dormant_protocol, kernel.numbers.lingering_protocol):
+            found.append(f"kernel.{name}: {number} marks other routes of ours already")
         elif number in _TAKEN_PROTOCOLS:
             found.append(
                 f"kernel.{name}: {number} is {_TAKEN_PROTOCOLS[number]}: that daemon would take our routes for its"

@@ -190,7 +190,8 @@ class Handovers:
         self._open(self._coming, record)
 
     def _route_announced(self, effect: effects.Announce, now: Instant) -> None:
-        self._is_announced(effect.route.address, now)
+        if not effect.route.is_lingering:
+            self._is_announced(effect.route.address, now)
 
     def _forward_ended(self, effect: effects.EndForward, now: Instant) -> None:
         """Of a host that is back before its route had gone: it is announced from now on, as it was all the time."""

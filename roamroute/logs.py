@@ -55,6 +55,8 @@ def fields_of(value: Any) -> dict[str, Any]:
         if field.name == "route":
             found["route"] = str(inner)
             found["link"] = inner.link
+            if inner.is_lingering:
+                found["is_lingering"] = True
         elif field.name in _FLATTENED and attrs.has(type(inner)):
             found.update(fields_of(inner))
         else:

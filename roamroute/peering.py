@@ -203,10 +203,11 @@ class Peering:
             return
         sent_on, wanted = self._engine.forwards, self._engine.wanted
         touched = [each.address for each in forwards if each.address in wanted]
-        gone = [wanted[address] for address in touched if address in sent_on]
-        back = [wanted[address] for address in touched if address not in sent_on]
-        announced = [route for route in delta.announced if route.address not in sent_on]
-        changed = Delta((*announced, *back), (*delta.withdrawn, *gone))
+        gone = [HostRoute(address, wanted[address].link) for address in touched if address in sent_on]
+        back = [wanted[each] for each in touched if each not in sent_on and not wanted[each].is_lingering]
+        announced = [route for route in delta.announced if not route.is_lingering and route.address not in sent_on]
+        lingering = [HostRoute(route.address, route.link) for route in delta.announced if route.is_lingering]
+        changed = Delta((*announced, *back), (*delta.withdrawn, *lingering, *gone))
         if changed:
             self.forwarding.deliver(changed)
 
@@ -215,7 +216,11 @@ class Peering:
         if self.forwarding is not None and self._engine is not None:
             sent_on = self._engine.forwards
             self.forwarding.deliver_all(
-                [route for address, route in self._engine.wanted.items() if address not in sent_on]
+                [
+                    route
+                    for address, route in self._engine.wanted.items()
+                    if address not in sent_on and not route.is_lingering
+                ]
             )
 
     def after(self, effects: Sequence[Effect], claimed_at: Instant, done_at: Instant) -> None:

@@ -39,6 +39,8 @@ class Surroundings:
         self.mtus = {"wlan0": 1500, "mesh0": 1600}
         self.kernel = (6, 1)
         patch.setattr(surroundings, "segment_source", lambda: self.source)
+        self.missing: tuple[str, ...] = ()
+        patch.setattr(surroundings, "missing_options", lambda: self.missing)
         patch.setattr(surroundings, "policy_rules", lambda: self.rules)
         patch.setattr(surroundings, "table_protocols", lambda _tables: self.protocols)
         patch.setattr(surroundings, "mtu", self.mtus.get)
@@ -87,6 +89,15 @@ def test_without_peers_a_roam_is_slow() -> None:
 
 def test_a_kernel_without_segment_routing_is_told(around: Surroundings, key: Path) -> None:
     around.source = None
+    (text,) = told(config_with(key), "warning")
+    assert "cannot do segment routing" in text
+
+
+def test_a_kernel_that_lacks_an_option_is_told(around: Surroundings, key: Path) -> None:
+    around.missing = ("CONFIG_IPV6_SUBTREES",)
+    assert told(config_with(key), "warning") == []
+    assert any("without CONFIG_IPV6_SUBTREES" in text for text in told(config_with(key), "ok"))
+    around.missing = ("CONFIG_IPV6_SEG6_LWTUNNEL",)
     (text,) = told(config_with(key), "warning")
     assert "cannot do segment routing" in text
 

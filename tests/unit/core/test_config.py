@@ -212,6 +212,12 @@ def test_a_peer_needs_no_client_links() -> None:
     )
 
 
+@pytest.mark.parametrize("number", [147, 148])
+def test_what_marks_other_routes_of_ours_is_refused(number: int) -> None:
+    found = mistakes_of(f"{SMALL}[kernel]\nwithdrawing_protocol = {number}\n")
+    assert found == (f"kernel.withdrawing_protocol: {number} marks other routes of ours already",)
+
+
 @pytest.mark.parametrize(
     ("setting", "mistake"),
     [

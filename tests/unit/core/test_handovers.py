@@ -152,6 +152,17 @@ def test_a_host_that_is_back_before_its_route_had_gone_is_announced_when_nothing
     assert steps_of(record) == {"connected": 0.0, "announced": 0.002}
 
 
+def test_a_route_that_lingers_announces_nobody() -> None:
+    new = Watched(NEW)
+    new.host.hinted_by = OLD
+    new.handovers.event(CONNECTED, 10.0)
+    new.host.entries[A] = Entry(A, "wlan0", MAC, 10.0)
+    new.handovers.effect(effects.SendClaim(CLAIM, "station connected", OLD), 10.001)
+    new.handovers.effect(effects.Announce(HostRoute(A, "wlan0", is_lingering=True), "claimed"), 10.002)
+    (record,) = new.handovers
+    assert "announced" not in record.reached
+
+
 def test_the_host_s_own_packets_may_make_the_addresses_known() -> None:
     new = Watched(NEW)
     new.handovers.event(CONNECTED, 10.0)
