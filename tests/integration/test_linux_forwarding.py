@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
-from collections.abc import AsyncIterator, Iterator
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,11 +16,14 @@ import pytest
 from roamroute.delta import Delta
 from roamroute.effects import EndForward, Forward
 from roamroute.events import ForwardUsed
-from roamroute.linux.forwarding import Forwarding
+from roamroute.export import KernelNumbers
+from roamroute.linux.forwarding import Forwarding, remove_left_overs
+from roamroute.linux.rtnetlink import Refusal, Requests
 from roamroute.values import HostRoute
+from roamroute.wire import netlink
 
 from .linux_namespaces import eventually
-from .linux_tunnels import STATION, STATION4, TABLES, Mesh, make_mesh, mesh_address, segments
+from .linux_tunnels import SERVER, SERVER4, STATION, STATION4, TABLES, Mesh, make_mesh, mesh_address, segments
 
 HOST = (HostRoute(STATION, "wlan0"), HostRoute(STATION4, "wlan0"))
 
@@ -218,3 +225,179 @@ def test_packets_of_a_peer_that_has_gone_are_not_taken_any_more(mesh: Mesh) -> N
     assert not mesh.pings()
     new.set_peers(frozenset({mesh_address("a"), mesh_address("c")}))
     assert mesh.pings()
+
+
+# packets that have become too big (mesh links of 1500 octets)
+
+
+@pytest.mark.parametrize(("family", "header"), [(6, 48), (4, 28)])
+async def test_senders_are_told_when_packets_are_too_big_for_being_sent_on(
+    mesh: Mesh, family: int, header: int
+) -> None:
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    source, target = (SERVER, STATION) if family == 6 else (SERVER4, STATION4)
+
+    def ping(size: int) -> str:
+        """Packets of `size` octets, which their sender may fragment when it is told to."""
+        command = f"ping -{family} -n -M dont -i 0.2 -c 3 -W 1 -s {size - header} -I {source} {target}"
+        return mesh.on("core", command, check=False)
+
+    async with running(mesh, "a", old):
+        roam(mesh, old, new)
+        await asyncio.sleep(0)
+        assert "3 received" in await asyncio.to_thread(ping, 1460)
+        told = await asyncio.to_thread(ping, 1500)
+        assert "mtu" in told.lower()
+        assert "1460" in told
+        assert "icmp_seq=3 ttl" in told
+    assert old.status().told_too_big == 1
+
+
+async def test_a_download_goes_on_with_smaller_segments(mesh: Mesh) -> None:
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    serving = f'{sys.executable} -c \'import socket; s=socket.create_server(("{SERVER}",5201),family=10); '
+    serving += "c,_=s.accept(); c.sendall(bytes(3_000_000)); c.close()'"
+    asking = f"import socket,sys; s=socket.create_connection(('{SERVER}',5201),timeout=20); "
+    asking += "print(sum(iter(lambda: len(s.recv(65536)), 0)))"
+    async with running(mesh, "a", old):
+        roam(mesh, old, new)
+        await asyncio.sleep(0)
+        server = asyncio.create_task(asyncio.to_thread(mesh.on, "core", serving))
+        await asyncio.to_thread(wait_for_listener, mesh)
+        received = await asyncio.to_thread(mesh.on, "sta", f'{sys.executable} -c "{asking}"')
+        assert int(received) == 3_000_000
+        await server
+    assert old.status().told_too_big >= 1
+    assert old.status().forwards
+
+
+def wait_for_listener(mesh: Mesh) -> None:
+    end = time.monotonic() + 10
+    while ":5201" not in mesh.on("core", "ss -tnl"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+# kernels and machines that are different
+
+
+def test_a_router_without_client_links_sends_on_and_takes_nothing(mesh: Mesh) -> None:
+    router, new = mesh.forwarding("a", ()), mesh.forwarding("b")
+    assert router.why_not is None
+    assert not router.segments
+    mesh.route_to("a")
+    mesh.attach("b")
+    with mesh.inside("b"):
+        new.deliver(Delta(announced=HOST))
+    router.forward(to("b"))
+    assert mesh.pings()
+    assert mesh.pings(family=4)
+    assert "lookup 4546" not in mesh.on("a", "ip -6 rule")
+    assert not mesh.on("a", "nft list tables")
+
+
+def test_several_client_links_take_no_ipv4(mesh: Mesh) -> None:
+    """What is decapsulated could be sent into a tunnel again."""
+    taking = mesh.forwarding("b", ("wlan0", "wlan1"))
+    assert taking.why_not is None
+    assert taking.segments.ipv6 == segments("b").ipv6
+    assert taking.segments.ipv4 is None
+    assert "End.DX4" not in mesh.on("b", "ip -6 route show table 4546")
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[tuple[int, int, bytes]], int]) -> None:
+    """A kernel that refuses some requests with an errno."""
+    real = Requests.transact
+
+    def transact(self: Requests, bodies: Sequence[tuple[int, int, bytes]]) -> list[Refusal]:
+        refused = {place: number for place, body in enumerate(bodies) if (number := is_refused(body))}
+        kept = [place for place in range(len(bodies)) if place not in refused]
+        refusals = [Refusal(kept[each.position], each.errno) for each in real(self, [bodies[place] for place in kept])]
+        return sorted(refusals + [Refusal(*item) for item in refused.items()], key=lambda each: each.position)
+
+    monkeypatch.setattr(Requests, "transact", transact)
+
+
+@pytest.mark.parametrize("family", [6, 4])
+def test_without_routes_by_source_rules_tell_the_peers_apart(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, family: int
+) -> None:
+    """A kernel without CONFIG_IPV6_SUBTREES: EINVAL for a route with a source."""
+    refusing(monkeypatch, lambda body: errno.EINVAL if body[0] == netlink.RTM_NEWROUTE and body[2][2] else 0)
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    assert new.why_not is None
+    roam(mesh, old, new)
+    assert mesh.pings(family=family)
+    new.set_peers(frozenset({mesh_address("c")}))
+    assert not mesh.pings(family=family)
+    assert [line for line in mesh.logs["b"].lines if "SUBTREES" in line]
+
+
+def test_a_kernel_that_cannot_encapsulate_is_told_and_nothing_is_forwarded(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_refused(body: tuple[int, int, bytes]) -> int:
+        is_encapsulating = body[0] == netlink.RTM_NEWROUTE and netlink.attribute(21, b"\5\0") in body[2]
+        return errno.EOPNOTSUPP if is_encapsulating else 0
+
+    refusing(monkeypatch, is_refused)
+    old = mesh.forwarding("a")
+    assert old.why_not is not None
+    assert "CONFIG_IPV6_SEG6_LWTUNNEL" in old.why_not
+    old.forward(to("b"))
+    assert not old.status().forwards
+
+
+@pytest.mark.parametrize("family", [6, 4])
+def test_a_kernel_before_6_0_encapsulates_with_a_routing_header(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, family: int
+) -> None:
+    def is_refused(body: tuple[int, int, bytes]) -> int:
+        # Mode ENCAP_RED in SEG6_IPTUNNEL_SRH of 28 octets
+        is_reduced = struct.pack("=HHi", 32, 1, 3) in body[2]
+        return errno.EINVAL if is_reduced else 0
+
+    refusing(monkeypatch, is_refused)
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    assert old.why_not is None
+    roam(mesh, old, new)
+    assert "mode encap segs" in mesh.on("a", f"ip -{family} route show table 4544")
+    assert mesh.pings(family=family)
+
+
+async def test_a_forward_that_the_kernel_refuses_is_tried_again_and_told_once(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = True
+    old = mesh.forwarding("a")
+
+    def is_refused(body: tuple[int, int, bytes]) -> int:
+        return errno.ENOSPC if is_full and body[0] == netlink.RTM_NEWROUTE and STATION.packed in body[2] else 0
+
+    refusing(monkeypatch, is_refused)
+    async with running(mesh, "a", old):
+        old.forward(to("b"))
+        assert set(old.status().forwards) == {STATION4}
+        await asyncio.sleep(1.2)
+        is_full = False
+        await eventually(lambda: set(old.status().forwards) == {STATION, STATION4})
+    assert len([line for line in mesh.logs["a"].lines if "refused" in line]) == 1
+
+
+def test_what_an_earlier_run_left_is_removed_where_forwarding_is_off_now(mesh: Mesh) -> None:
+    before = shown(mesh, "a")
+    with mesh.inside("a"):
+        crashed = mesh.forwarding("a")
+        crashed.deliver_all(HOST)
+        crashed.forward(to("b"))
+        remove_left_overs(TABLES, KernelNumbers(), mesh.logs["a"])
+    assert shown(mesh, "a") == before
+    assert not mesh.on("a", "nft list tables")
+
+
+async def test_the_filter_of_what_clients_send_is_put_back(mesh: Mesh) -> None:
+    old = mesh.forwarding("a")
+    async with running(mesh, "a", old):
+        mesh.on("a", "nft flush ruleset")
+        await eventually(lambda: "drop" in mesh.on("a", "nft list ruleset"))
+    assert old.is_guarded
