@@ -92,6 +92,8 @@ class Peering:
                 limit_s=config.policy.forwarding_limit_s,
             )
             self._segments = self.forwarding.segments
+        self._named: dict[PeerId, Segments] = {}
+        """The segments that peers have named in claims."""
         self.routed_segments: set[Address] = set()
         """The peers' segments to which there is a route."""
         self.channel = PeerChannel(section.address, section.port, self._key_file.read(), section.addresses, emit, log)
@@ -144,9 +146,12 @@ class Peering:
         return tuple(HostRoute(each, self._config.roaming.interfaces[0]) for each in segments if each is not None)
 
     def segments_of(self, peer: PeerId) -> tuple[Address, ...]:
-        """Under which addresses a peer takes packets, if it does."""
+        """Under which addresses a peer takes packets, once it has named them or there is a route to one of them; a
+        router without client links has none."""
         found = segments_of(peer, self._config.roaming.prefixes)
-        return tuple(each for each in (found.ipv6, found.ipv4) if each is not None)
+        known = tuple(each for each in (found.ipv6, found.ipv4) if each is not None)
+        named = self._named.get(peer, Segments())
+        return tuple(each for each in known if each in (named.ipv6, named.ipv4) or each in self.routed_segments)
 
     @property
     def peers(self) -> frozenset[PeerId]:
@@ -174,6 +179,8 @@ class Peering:
 
     def before(self, event: events.Event, now: Instant) -> None:
         """Note an event, before the engine takes it."""
+        if isinstance(event, events.HostClaimed) and event.claim.segments:
+            self._named[event.claim.peer] = event.claim.segments
         if self.handovers is not None:
             self.handovers.event(event, now)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,8 @@ from roamroute.export import FibChange
 from roamroute.hosts import Host
 from roamroute.linux.forwarding import Forwarding
 from roamroute.peering import Peering
-from roamroute.values import Address, HostRoute, Mac
+from roamroute.segments import segments_of
+from roamroute.values import Address, Basis, Claim, HostRoute, Mac
 
 ME, OTHER, NEW = (ip_address(f"fd44:0:0:a::{last}") for last in (1, 2, 3))
 FIRST, SECOND = "5e" * 32, "a7" * 32
@@ -107,12 +108,21 @@ def test_what_discovery_finds_are_peers(kept: Kept) -> None:
 
 
 def test_a_route_to_a_peer_s_segment_is_no_host_s(kept: Kept) -> None:
-    (segment,) = kept.peering.segments_of(OTHER)
+    segment = segments_of(OTHER, (ip_network("fd44:0:0:1::/64"),)).ipv6
+    assert segment is not None
     assert kept.peering.is_segment(events.ForeignRouteSeen(segment, "babel"))
     assert kept.peering.routed_segments == {segment}
     assert kept.peering.is_segment(events.ForeignRouteLost(segment))
     assert not kept.peering.routed_segments
     assert not kept.peering.is_segment(events.ForeignRouteSeen(ip_address("fd44:0:0:1::a"), "babel"))
+
+
+def test_a_peer_has_the_segments_that_it_has_named(kept: Kept) -> None:
+    assert kept.peering.segments_of(OTHER) == ()  # perhaps it has no client links
+    segments = segments_of(OTHER, (ip_network("fd44:0:0:1::/64"),))
+    claim = Claim(Mac("02:00:5e:44:00:01"), 1, OTHER, Basis.ASSOCIATION, segments=segments)
+    kept.peering.before(events.HostClaimed(claim), 1.0)
+    assert kept.peering.segments_of(OTHER) == (segments.ipv6,)
 
 
 def test_without_forwarding_nobody_is_told_of_segments(kept: Kept) -> None:
