@@ -245,9 +245,9 @@ class Book:
             self._hinted[peer] += 1
         host.hinted_by = peer
 
-    def hints_held(self, peer: PeerId) -> int:
-        """The number of hosts for which the peer vouches."""
-        return self._hinted[peer]
+    def has_room_for_hint(self, peer: PeerId) -> bool:
+        """True when the peer may vouch for one more host."""
+        return self._hinted[peer] < self.policy.hints_per_peer
 
     def unbind_from_others(self, address: Address, mac: Mac) -> None:
         """The peers confirmed `address` for `mac`: a host that had it earlier, and has it not here, loses it."""

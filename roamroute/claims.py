@@ -410,7 +410,8 @@ class Claims:
             if host.hinted_by != claim.peer:
                 book.set_hinter(host, None)
             return
-        book.set_hinter(host, claim.peer)
+        if host.hinted_by != claim.peer:
+            book.set_hinter(host, claim.peer if book.has_room_for_hint(claim.peer) else None)
         for address in claim.addresses[: book.policy.addresses_per_host]:
             if address not in host.binding and book.is_free(address) and book.admission.admits_address(address):
                 book.bind(host, address)

@@ -94,7 +94,7 @@ class Hints:
             return
         addresses = tuple(filter(book.admission.admits_address, hint.addresses[: book.policy.addresses_per_host]))
         is_new = host is None or host.hinted_by != hint.peer
-        if is_new and book.hints_held(hint.peer) >= book.policy.hints_per_peer:
+        if is_new and not book.has_room_for_hint(hint.peer):
             book.ask(Note(f"hints-per-peer {hint.peer}", f"{hint.peer} tells of too many hosts: {hint.mac} is ignored"))
             return
         if host is None and (not addresses or not book.make_room()):

@@ -12,17 +12,21 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from roamroute import events
+from roamroute.segments import segments_of
 from roamroute.values import (
     Address,
     Answer,
     Basis,
     Claim,
+    HandoverReport,
+    Hint,
     Mac,
     Neighbour,
     Nud,
     PeerId,
     Prefix,
     Seconds,
+    Segments,
     Station,
     Verdict,
 )
@@ -109,6 +113,18 @@ def stations() -> SearchStrategy[Station]:
     return st.builds(Station, mac=macs(), link=links())
 
 
+def segments() -> SearchStrategy[Segments]:
+    """Mostly those of a peer; none, and addresses that are no segments, as well."""
+    odd = IPv6Address("2001:db8::1")
+    of_peers = tuple(segments_of(peer, PREFIXES) for peer in PEERS)
+    return st.sampled_from((*of_peers, *of_peers, Segments(), Segments(of_peers[0].ipv6), Segments(odd, odd)))
+
+
+def ages() -> SearchStrategy[Seconds | None]:
+    """From nothing to longer than an association lasts, impossible ones included."""
+    return st.sampled_from((None, None, 0.0, 0.001, 0.1, 3.0, 1e6, -1.0))
+
+
 def claims() -> SearchStrategy[Claim]:
     """Any claim, of a liar as well."""
     some = st.lists(addresses(), max_size=4).map(tuple)
@@ -120,6 +136,8 @@ def claims() -> SearchStrategy[Claim]:
         peer=peers(),
         basis=st.sampled_from(Basis),
         addresses=st.one_of(some, some, some, many),
+        segments=segments(),
+        age_s=ages(),
     )
 
 
@@ -135,7 +153,16 @@ def answers() -> SearchStrategy[Answer]:
         holder=st.one_of(peers(), st.none()),
         addresses=some,
         denied=some,
+        age_s=ages(),
     )
+
+
+def hints() -> SearchStrategy[Hint]:
+    """Any hint, of a liar as well."""
+    some = st.lists(addresses(), max_size=4).map(tuple)
+    many = st.just(tuple(PREFIXES[0][number] for number in range(1, 1001)))
+    named = st.one_of(some, some, some, many)
+    return st.builds(Hint, mac=macs(), sequence=sequences(), peer=peers(), addresses=named)
 
 
 def link_sets() -> SearchStrategy[frozenset[str]]:
@@ -167,6 +194,10 @@ def any_event() -> SearchStrategy[events.Event]:
         st.builds(events.PeerLost, peers()),
         st.builds(events.HostClaimed, claims()),
         st.builds(events.HostClaimed, claims()),
+        st.builds(events.HostHinted, hints()),
+        st.builds(events.HostHinted, hints()),
+        st.builds(events.ForwardUsed, addresses()),
+        st.builds(events.HandoverReported, peers(), st.builds(HandoverReport, mac=macs(), sequence=sequences())),
         st.builds(events.ClaimAnswered, peers(), answers()),
         st.builds(events.ClaimUnanswered, peers(), macs(), sequences()),
         st.builds(events.Drained),

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from roamroute import events
 from roamroute.admission import Admission
 from roamroute.delta import coalesce, difference, fold
-from roamroute.effects import Announce, Effect, Forget, Probe, SendAnswer, SendClaim, Withdraw
+from roamroute.effects import Announce, Effect, Forget, Forward, Probe, SendAnswer, SendClaim, ShareHint, Withdraw
 from roamroute.engine import Engine
-from roamroute.policy import Policy
+from roamroute.policy import Handover, Policy
+from roamroute.segments import segment_prefix, segments_of
 from roamroute.testing.invariants import broken_invariants
 from roamroute.testing.strategies import LINKS, PEERS, PREFIXES, histories
 from roamroute.values import (
@@ -42,6 +43,9 @@ SMALL = Policy(
     urgent_probes_per_second=8.0,
     denial_s=10.0,
     binding_lifetime_s=100.0,
+    hints_per_peer=2,
+    forwards_total=3,
+    oscillation_moves=3,
 )
 History = Sequence[tuple[Seconds, events.Event]]
 EXAMPLES = int(os.environ.get("ROAMROUTE_EXAMPLES", 300))
@@ -53,7 +57,8 @@ class Run:
     """Feeds a history to an engine, ticks in between, and looks after every call."""
 
     def __init__(self, me: PeerId | None, policy: Policy = SMALL) -> None:
-        self.engine = Engine(Admission(LINKS, PREFIXES), policy, me=me, seed=1)
+        handover = Handover() if me is None else Handover(segments=segments_of(me, PREFIXES))
+        self.engine = Engine(Admission(LINKS, PREFIXES), policy, me=me, seed=1, handover=handover)
         self.now = 1000.0
         self.came: list[tuple[float, Effect]] = []
         self.wanted: dict[Address, HostRoute] = {}
@@ -118,6 +123,12 @@ def test_anything_may_come(history: History, me: PeerId | None) -> None:
         if isinstance(effect, SendAnswer):
             assert len(effect.answer.addresses) <= 32
             assert effect.peer != me
+        if isinstance(effect, ShareHint):
+            assert effect.hint.peer == me
+            assert len(effect.hint.addresses) <= SMALL.addresses_per_host
+        if isinstance(effect, Forward):
+            assert effect.peer != me
+            assert effect.segment is None or effect.segment in segment_prefix(PREFIXES)
 
 
 @given(histories(), who)

@@ -52,7 +52,7 @@ from roamroute.effects import (
 )
 from roamroute.engine import Engine
 from roamroute.policy import Handover, Policy
-from roamroute.testing.playbook import ANY, Playbook, wait
+from roamroute.testing.playbook import ANY, Playbook, Wait, wait
 from roamroute.values import Address, Mac, Nud, PeerId, Segments, Verdict
 
 
@@ -61,7 +61,7 @@ def forward(which: Address = A1, peer: PeerId = PEER1) -> Forward:
     return Forward(which, segments.for_address(which), peer, because=f"claimed by {peer}")
 
 
-def do(play: Playbook, *steps: object) -> None:
+def do(play: Playbook, *steps: events.Event | Wait) -> None:
     """Play without a look at the effects, which `skim` then takes."""
     for step in steps:
         play._do(step)

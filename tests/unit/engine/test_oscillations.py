@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv6Address
 
 import pytest
@@ -31,7 +32,7 @@ from roamroute.values import Mac, Nud, PeerId
 ONE, TWO, THREE, FOUR = (IPv6Address(0xFD4400000000000A << 64 | number) for number in range(1, 5))
 
 
-def held_after(path: list[PeerId], pace_s: float, policy: Policy | None = None) -> int | None:
+def held_after(path: Sequence[PeerId], pace_s: float, policy: Policy | None = None) -> int | None:
     """After how many moves along this path, walked round and round, the host is held; None: not within 500."""
     oscillations = Oscillations(policy or Policy())
     for turn in range(1, 500):
