@@ -178,7 +178,7 @@ def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
     parser = argparse.ArgumentParser(prog=program)
     add_arguments(parser)
     chosen = parser.parse_args(arguments)
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, emoji=False)
 
     def progress(line: str) -> None:
         if not chosen.quiet:
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str], program: str = "roamroute lab") -> int:
     except KeyboardInterrupt:
         errors.print(f"{program}: interrupted; everything has been removed", style="red")
         return 1
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 140, emoji=False)
     found.print(console)
     if isinstance(found, Report) and len(found.options.modes) > 1:
         console.print(comparison(found))
