@@ -76,6 +76,7 @@ class KernelFib:
         self._is_whole = False
         """Whether `_wanted` is all that is wanted: not before the first `apply_all`. Until then routes of an earlier
         run are left alone."""
+        self._is_demoting = False
         self._belief = Belief(context.kernel, context.prefixes)
         self._kicker = Kicker(self._belief, self._send, self._call_later, clock)
         self._pacer = Pacer(self._send_now, self._call_later, clock)
@@ -114,7 +115,7 @@ class KernelFib:
         needs = self._needs()
         if not needs.installs:
             return
-        steps = self._belief.announce(delta.announced)
+        steps = self._belief.announce(delta.announced, demotes=needs.demotes)
         withdrawn = [route for route in delta.withdrawn if route.address not in self._wanted]
         steps += self._belief.withdraw(withdrawn, needs, self._clock())
         self._carry_out(steps, needs)
@@ -158,7 +159,7 @@ class KernelFib:
         missing = [self._wanted[address] for address in self._refused if address in self._wanted]
         if needs.installs and missing:
             before = len(self._refused)
-            self._send(self._belief.announce(missing))
+            self._send(self._belief.announce(missing, demotes=needs.demotes))
             if len(self._refused) < before:
                 self._send(self._kicker.follow(needs.kick))
                 self._context.changed()
@@ -166,6 +167,10 @@ class KernelFib:
     def look_again(self) -> None:
         """What the routing daemon needs has changed."""
         needs = self._needs()
+        if needs.installs and needs.demotes is not self._is_demoting:
+            lingering = [route for route in self._wanted.values() if route.is_lingering]
+            self._carry_out(self._belief.announce(lingering, demotes=needs.demotes), needs)
+        self._is_demoting = needs.demotes
         self._settle(needs)
         self._settle_in_time(needs)
 
@@ -240,7 +245,7 @@ class KernelFib:
         delta = difference(self._belief.installed, wanted)
         # What stands where ours must go is deleted first, the rest only when ours are there.
         steps = [step for step in extra if step.metric == self._numbers.metric]
-        steps += self._belief.announce(delta.announced)
+        steps += self._belief.announce(delta.announced, demotes=needs.demotes)
         steps += self._belief.unpark([address for address in self._belief.parked if address in wanted])
         if self._is_whole:
             steps += self._belief.withdraw(delta.withdrawn, needs, self._clock())
@@ -251,7 +256,10 @@ class KernelFib:
         """Believe what the kernel says; return the deletions of what is left over, None after a failure."""
         links = {index: name for name in self._context.interfaces if (index := _index(name)) is not None}
         numbers = self._numbers
-        ours = (numbers.protocol, numbers.withdrawing_protocol, numbers.dormant_protocol, numbers.hidden_protocol)
+        ours = (
+            *(numbers.protocol, numbers.withdrawing_protocol, numbers.hidden_protocol),
+            *(numbers.dormant_protocol, numbers.lingering_protocol),
+        )
         found: list[Found] = []
         try:
             requests = self._opened()
@@ -432,7 +440,7 @@ class KernelFib:
         if entry.metric != self._numbers.metric:
             return
         here = self._belief.installed.get(entry.destination)
-        is_ours = entry.protocol == self._numbers.protocol
+        is_ours = entry.protocol in (self._numbers.protocol, self._numbers.lingering_protocol)
         if here is not None and message.kind == netlink.RTM_DELROUTE and is_ours and _index(here.link) == entry.ifindex:
             self._belief.drop(entry.destination)
             self._repair_in(_REPAIR_S)

@@ -59,6 +59,7 @@ class ForeignRoutes:
                 ours.withdrawing_protocol,
                 ours.hidden_protocol,
                 ours.dormant_protocol,
+                ours.lingering_protocol,
             }
         )
         self._changed = changed

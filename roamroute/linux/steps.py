@@ -1,8 +1,9 @@
 """From a change of what is wanted to the single route messages that bring it about, and what is believed installed.
 
-No socket, no clock: `KernelFib` sends the steps and tells what was refused. Our routes come in four forms:
+No socket, no clock: `KernelFib` sends the steps and tells what was refused. Our routes come in these forms:
 
 - *live*: unicast on the client's link, `protocol`, `metric`: what stations are reached by;
+- *demoted*: the same with `lingering_protocol`, of a host that has moved on, where the daemon announces that worse;
 - *parked*: unreachable, without a link, `withdrawing_protocol`, `parked_metric`: keeps a withdrawn address known to a
   routing daemon that must poison it before it may forget it, and loses in the FIB against every other route; when the
   poison has had its time it becomes *dormant*, the same with `dormant_protocol`;
@@ -84,22 +85,32 @@ class Belief:
         """In the order of parking: the first is the oldest."""
         self.reserved: dict[Address, int] = {}
         """The reserved routes that are there, and with which protocol number."""
+        self._demoted: set[Address] = set()
+        """Those of the live routes that are demoted."""
         self._dropped: dict[Address, HostRoute] = {}
         """Live routes that vanished without us (with their link, say): a withdrawal has to park them all the same."""
 
-    def announce(self, routes: Iterable[HostRoute]) -> list[Step]:
-        """The steps that install `routes`; those that are installed already need none."""
+    def announce(self, routes: Iterable[HostRoute], *, demotes: bool = False) -> list[Step]:
+        """The steps that install `routes`; those that are installed already need none.
+
+        `demotes`: those that linger are demoted.
+        """
         steps: list[Step] = []
         for route in routes:
             address = route.address
             here = self.installed.get(address)
-            if here == route:
+            is_demoted = demotes and route.is_lingering
+            self.installed[address] = route
+            if here is not None and here.link == route.link and is_demoted is (address in self._demoted):
                 continue
+            if is_demoted:
+                self._demoted.add(address)
+            else:
+                self._demoted.discard(address)
             if here is None:
                 steps.append(self._live(Action.ANNOUNCE, route, _ADD))
-            else:  # another link: the metric is the same, so replacing leaves no gap
+            else:  # another link or protocol: the metric is the same, so replacing leaves no gap
                 steps.append(self._live(Action.MOVE, route, _PUT))
-            self.installed[address] = route
             self._dropped.pop(address, None)
             steps += self.unpark((address,))
         return steps
@@ -122,6 +133,7 @@ class Belief:
                 steps.append(Step(Action.DELETE, address, here.link, netlink.RTM_DELROUTE, 0, hidden, metric))
             else:
                 steps.append(self._delete_live(here))
+            self._demoted.discard(address)
         return steps
 
     def unpark(self, addresses: Iterable[Address]) -> list[Step]:
@@ -209,6 +221,7 @@ class Belief:
         steps += [self._delete_parked(address, parked) for address, parked in self.parked.items()]
         steps += self.unreserve(tuple(self.reserved))
         self.installed.clear()
+        self._demoted.clear()
         self.parked.clear()
         self._dropped.clear()
         return steps
@@ -224,11 +237,13 @@ class Belief:
         parking = (numbers.withdrawing_protocol, numbers.dormant_protocol)
         before = self.installed
         self.installed, self.reserved = {}, {}
+        self._demoted.clear()
         parked: dict[Address, Parked] = {}
         extra: list[Step] = []
         for each in found:
             address = each.address
             is_ours_now = each.protocol in (numbers.protocol, *parking)
+            is_live = each.protocol in (numbers.protocol, numbers.lingering_protocol)
             if each.link is None and is_ours_now and each.metric == numbers.parked_metric:
                 if not any(address in prefix for prefix in self._prefixes):
                     self.reserved[address] = each.protocol
@@ -237,12 +252,16 @@ class Belief:
                     is_dormant = each.protocol == numbers.dormant_protocol
                     parked[address] = Parked(HostRoute(address, ""), since.get(address, now), is_dormant)
                     continue
-            elif each.link is not None and each.protocol == numbers.protocol and each.metric == numbers.metric:
-                route, known = HostRoute(address, each.link), self.installed.get(address)
-                if known is None or before.get(address) == route:
-                    self.installed[address] = route
+            elif each.link is not None and is_live and each.metric == numbers.metric:
+                is_lingering = each.protocol == numbers.lingering_protocol
+                route, known = HostRoute(address, each.link, is_lingering), self.installed.get(address)
+                if known is None or _is_on(before.get(address), each.link):
                     if known is not None:
                         extra.append(self._delete_live(known))
+                        self._demoted.discard(address)
+                    self.installed[address] = route
+                    if is_lingering:
+                        self._demoted.add(address)
                     continue
             extra.append(Step(Action.DELETE, address, each.link, netlink.RTM_DELROUTE, 0, each.protocol, each.metric))
         self.parked = dict(sorted(parked.items(), key=lambda item: (item[1].since, not item[1].is_dormant)))
@@ -256,6 +275,7 @@ class Belief:
                 here = self.installed.get(step.address)
                 if here is not None and here.link == step.link:
                     del self.installed[step.address]
+                    self._demoted.discard(step.address)
             case Action.PARK:
                 self.parked.pop(step.address, None)
             case Action.KICK:
@@ -266,6 +286,7 @@ class Belief:
     def drop(self, address: Address) -> None:
         """Somebody else deleted the live route of `address`."""
         route = self.installed.pop(address, None)
+        self._demoted.discard(address)
         if route is not None:
             self._dropped[address] = route
 
@@ -275,11 +296,14 @@ class Belief:
             self.drop(address)
 
     def _live(self, action: Action, route: HostRoute, flags: int) -> Step:
-        protocol, metric = self._numbers.protocol, self._numbers.metric
+        protocol, metric = self._live_protocol(route.address), self._numbers.metric
         return Step(action, route.address, route.link, netlink.RTM_NEWROUTE, flags, protocol, metric)
 
+    def _live_protocol(self, address: Address) -> int:
+        return self._numbers.lingering_protocol if address in self._demoted else self._numbers.protocol
+
     def _delete_live(self, route: HostRoute) -> Step:
-        protocol, metric = self._numbers.protocol, self._numbers.metric
+        protocol, metric = self._live_protocol(route.address), self._numbers.metric
         return Step(Action.DELETE, route.address, route.link, netlink.RTM_DELROUTE, 0, protocol, metric)
 
     def _delete_parked(self, address: Address, parked: Parked) -> Step:
@@ -292,3 +316,7 @@ class Belief:
     ) -> Step:
         kind = netlink.RTM_DELROUTE if action is Action.DELETE else kind
         return Step(action, address, None, kind, flags, protocol, self._numbers.parked_metric)
+
+
+def _is_on(route: HostRoute | None, link: str) -> bool:
+    return route is not None and route.link == link

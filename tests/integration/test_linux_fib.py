@@ -547,3 +547,46 @@ async def test_a_route_on_a_link_that_is_down_is_told_once_and_tried_again(bed: 
         assert "ENETDOWN" in fib.log.lines[0]
         bed.on_ap("ip link set wlan0 up")
         await eventually(lambda: A.address in fib.installed and not fib.refused)
+
+
+async def test_a_route_that_lingers_changes_its_protocol_in_place_and_a_restart_puts_it_right(bed: Bed) -> None:
+    fib, monitor = Fib(FibNeeds(demotes=True)), Monitor()
+    lingering = (attrs.evolve(A, is_lingering=True), attrs.evolve(C4, is_lingering=True))
+    fib.apply_all((A, C4))
+    monitor.heard()
+    fib.apply(Delta(announced=lingering))
+    assert sorted(monitor.heard()) == [("replace", str(C4.address), 148, 8), ("replace", str(A.address), 148, 8)]
+    assert all("proto 148" in line for line in host_routes(bed))
+    fib.apply(Delta(announced=lingering))
+    assert monitor.heard() == []
+    restarted = Fib(FibNeeds(demotes=True))
+    restarted.apply_all((A, lingering[1]))
+    assert monitor.heard() == [("replace", str(A.address), 144, 8)]
+    restarted.apply_all(())
+    assert host_routes(bed) == []
+
+
+async def test_a_daemon_that_begins_to_demote_finds_what_lingers_demoted(bed: Bed) -> None:
+    needs = FibNeeds()
+    fib = Fib()
+    fib._needs = lambda: needs
+    lingering = attrs.evolve(A, is_lingering=True)
+    fib.apply_all((lingering, B))
+    assert sum("proto 148" in line for line in host_routes(bed)) == 0
+    needs = FibNeeds(demotes=True)
+    fib.look_again()
+    assert [line.split()[0] for line in host_routes(bed) if "proto 148" in line] == [str(A.address)]
+    needs = FibNeeds()
+    fib.look_again()
+    assert sum("proto 148" in line for line in host_routes(bed)) == 0
+
+
+async def test_what_lingers_is_put_back_as_it_was(bed: Bed) -> None:
+    fib = Fib(FibNeeds(demotes=True))
+    async with running(fib):
+        fib.apply_all((attrs.evolve(A, is_lingering=True),))
+        bed.on_ap("ip -6 route flush proto 148")
+        await eventually(lambda: any("proto 148" in line for line in host_routes(bed)))
+        bed.on_ap("ip link set wlan0 down")
+        bed.on_ap("ip link set wlan0 up")
+        await eventually(lambda: any("proto 148" in line for line in host_routes(bed)))

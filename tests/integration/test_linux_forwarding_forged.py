@@ -40,7 +40,7 @@ class Ear:
 
     def heard(self) -> list[bytes]:
         """The frames since the last call."""
-        frames = []
+        frames: list[bytes] = []
         while True:
             try:
                 frame, came = self._socket.recvfrom(2048)

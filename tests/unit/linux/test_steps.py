@@ -57,10 +57,10 @@ class Fib:
 
     def live(self) -> set[HostRoute]:
         return {
-            HostRoute(address, link)
+            HostRoute(address, link, protocol == NUMBERS.lingering_protocol)
             for (address, _), each in self.routes.items()
             for protocol, link in each
-            if protocol == NUMBERS.protocol and link is not None
+            if protocol in (NUMBERS.protocol, NUMBERS.lingering_protocol) and link is not None
         }
 
     def dump(self) -> list[Found]:
@@ -85,15 +85,15 @@ changes = st.lists(
 )
 
 
-@given(changes, st.integers(0, 60))
+@given(changes, st.integers(0, 60), st.booleans(), st.lists(st.booleans(), min_size=40, max_size=40))
 def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
-    run: list[tuple[Address, str | None, bool, int]], crash_at: int
+    run: list[tuple[Address, str | None, bool, int]], crash_at: int, demotes: bool, linger: list[bool]
 ) -> None:
-    """Announce, withdraw (None), with and without parking; a crash after any message; then adoption."""
+    """Announce, linger, withdraw (None), with and without parking; a crash after any message; then adoption."""
     fib, belief, now = Fib(), Belief(NUMBERS, PREFIXES), 0.0
     wanted: dict[Address, HostRoute] = {}
     sent = 0
-    for address, link, parks, pause in run:
+    for (address, link, parks, pause), is_lingering in zip(run, linger, strict=False):
         now += pause
         needs = attrs.evolve(SETTLING, parks=parks)
         had = address in belief.installed
@@ -101,8 +101,8 @@ def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
             wanted.pop(address, None)
             steps = belief.withdraw([HostRoute(address, "wlan0")], needs, now)
         else:
-            wanted[address] = HostRoute(address, link)
-            steps = belief.announce([wanted[address]])
+            wanted[address] = HostRoute(address, link, is_lingering)
+            steps = belief.announce([wanted[address]], demotes=demotes)
         for step in steps:
             assert fib.carry_out(step) == 0
             sent += 1
@@ -113,7 +113,8 @@ def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
                 carry_out(fib, belief, belief.adopt(fib.dump(), now))
                 present = dict(belief.installed)
                 lost = [route for at, route in present.items() if at not in wanted]
-                carry_out(fib, belief, belief.announce([r for at, r in wanted.items() if present.get(at) != r]))
+                missing = [route for at, route in wanted.items() if present.get(at) != route]
+                carry_out(fib, belief, belief.announce(missing, demotes=demotes))
                 carry_out(fib, belief, belief.unpark([at for at in belief.parked if at in wanted]))
                 carry_out(fib, belief, belief.withdraw(lost, needs, now))
                 break
@@ -121,7 +122,10 @@ def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
         carry_out(fib, belief, belief.settle(needs, now))
         released, _forced = belief.release(needs, now, lambda _route: True)
         carry_out(fib, belief, released)
-        assert fib.live() == set(wanted.values()) == set(belief.installed.values())
+        assert set(wanted.values()) == set(belief.installed.values())
+        assert fib.live() == {
+            attrs.evolve(each, is_lingering=demotes and each.is_lingering) for each in wanted.values()
+        }
         for protocol, is_dormant in ((NUMBERS.withdrawing_protocol, False), (NUMBERS.dormant_protocol, True)):
             there = {at for (at, _), each in fib.routes.items() if (protocol, None) in each}
             assert there == {at for at, parked in belief.parked.items() if parked.is_dormant is is_dormant}
@@ -148,6 +152,31 @@ def test_others_routes_are_never_touched(run: list[tuple[Address, str | None, bo
         **{(address, 1024): [(42, "mesh0")] for address in HOSTS},
         (HOSTS[0], NUMBERS.metric): [(99, "mesh0")],
     }
+
+
+def test_a_lingering_route_is_demoted_in_place_and_comes_back_so() -> None:
+    fib, belief = Fib(), Belief(NUMBERS, PREFIXES)
+    carry_out(fib, belief, belief.announce([A], demotes=True))
+    lingering = attrs.evolve(A, is_lingering=True)
+    (step,) = belief.announce([lingering], demotes=True)
+    assert (step.action, step.protocol, step.flags & netlink.NLM_F_REPLACE) == (Action.MOVE, 148, netlink.NLM_F_REPLACE)
+    carry_out(fib, belief, [step])
+    assert belief.announce([lingering], demotes=True) == []
+    (step,) = belief.announce([A], demotes=True)
+    assert step.protocol == NUMBERS.protocol
+    carry_out(fib, belief, [step, *belief.announce([lingering], demotes=True)])
+    carry_out(fib, belief, belief.withdraw([lingering], FibNeeds(), 0.0))
+    assert not fib.has(A.address)
+
+
+def test_where_the_daemon_does_not_demote_lingering_sends_nothing() -> None:
+    belief = Belief(NUMBERS, PREFIXES)
+    belief.announce([A])
+    lingering = attrs.evolve(A, is_lingering=True)
+    assert belief.announce([lingering]) == []
+    assert belief.installed == {A.address: lingering}
+    (step,) = belief.withdraw([lingering], FibNeeds(), 0.0)
+    assert step.protocol == NUMBERS.protocol
 
 
 def test_a_route_that_vanished_with_its_link_is_parked_when_it_is_withdrawn() -> None:
