@@ -1,4 +1,4 @@
-"""What bench_handover_{full,loss,delay,modes}.py measure: roams at 500 packets a second, for every routing.
+"""What bench_handover_{full,loss,stay,delay,modes}.py measure: roams at 500 packets a second, for every routing.
 
 Each scenario is one `roamroute lab` for each routing, one after the other: two at once on two processors would
 measure each other. What a run found is kept under results/handover/SCENARIO/, and is taken from there the next time if
@@ -77,6 +77,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     for each in (
         Scenario("full", ("--roams", str(ROAMS), "--ipv4", *PACKETS), FULL),
         Scenario("loss", ("--roams", str(ROAMS), "--peer-loss", "20", *PACKETS), LOSS),
+        Scenario("stay", ("--roams", str(max(2, ROAMS // 16)), "--silent", "--ipv4", *PACKETS, "--dwell", "14"), FULL),
         Scenario("delay", ("--roams", str(max(2, ROAMS // 5)), "--delay", "30", *PACKETS), DELAY),
         Scenario(
             "modes",

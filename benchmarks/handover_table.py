@@ -1,4 +1,4 @@
-"""One table of all that bench_handover_{full,loss,delay,modes} have measured, held against the bars, as Markdown.
+"""One table of all that bench_handover_{full,loss,stay,delay,modes} have measured, held against the bars, as Markdown.
 
     python -m benchmarks.handover_table [SCENARIO ...]
 
@@ -22,6 +22,7 @@ COLUMNS = (
     "IPv4",
     "uplink median / p95 / max",
     "most lost at 100/s",
+    "longest hole",
     "TCP stall beyond layer 2",
     "failed",
     "verdict",
@@ -53,6 +54,7 @@ def _rows(name: str, report: Report, bars: Bars) -> Iterator[list[str]]:
         uplink = _cells(report, mode, "talking", "uplink", (held.uplink_median, held.uplink_p95, None))
         rest = [
             [_cell(report.most_lost_at_100(mode), held.lost_at_100, digits=1)],
+            [_cell(report.longest_hole(mode), None)],
             [_cell(report.longest_stall(mode), held.stall)],
             [_cell(float(report.failures(mode)), held.failures)],
         ]

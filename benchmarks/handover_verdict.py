@@ -70,6 +70,12 @@ class Report:
         ]
         return max(lost, default=0) * 100 / rate
 
+    def longest_hole(self, mode: str) -> float:
+        """The longest time without packets after the first had arrived, of any flow of any roam, in milliseconds."""
+        directions = ("downlink", "downlink_ipv4", "correspondent", "uplink")
+        flows = [roam[direction] for roam in self._roams(mode) for direction in directions]
+        return max((float(flow["hole_s"]) * 1000 for flow in flows if flow is not None), default=0.0)
+
     def longest_stall(self, mode: str) -> float | None:
         """By how much a download stood still longer than layer 2 was down, in milliseconds; None: no download."""
         stalls = [
@@ -122,6 +128,7 @@ def _mode_figures(name: str, report: Report, mode: str, bars: Bars) -> Iterator[
             yield Figure(f"{what}, {label}", math.nan if extreme is None else extreme, "ms", bar)
     lost = report.most_lost_at_100(mode)
     yield Figure(f"{name}: most lost by a roam, at 100 a second", lost, "packets", bars.lost_at_100)
+    yield Figure(f"{name}: longest hole after the gap", report.longest_hole(mode), "ms")
     if (stall := report.longest_stall(mode)) is not None:
         yield Figure(f"{name}: longest TCP stall beyond layer 2", stall, "ms", bars.stall)
     yield Figure(f"{name}: failures", report.failures(mode), "", bars.failures)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import attrs
 
@@ -31,7 +31,8 @@ class FlowGap:
 
     `lost` counts packets sent from leaving on, `lost_after` those of them that were sent after the layer-2 connection;
     `last_lost_s` is when the last one of them was sent, after the connection: later than the gap means that packets
-    got lost again after the first had arrived.
+    got lost again after the first had arrived. `hole_s` is the longest time without a packet that arrives, by when they
+    were sent, after the first that was sent after the connection and arrived; 0 where none was lost since.
     """
 
     gap_s: float
@@ -39,6 +40,7 @@ class FlowGap:
     lost: int
     lost_after: int
     last_lost_s: float
+    hole_s: float = 0.0
 
 
 def flow_gap(
@@ -76,6 +78,7 @@ def flow_gap(
         lost=len(lost),
         lost_after=len(lost_after),
         last_lost_s=lost_after[-1] - connected_at if lost_after else 0.0,
+        hole_s=_longest_hole(flow.sent[bisect.bisect_left(flow.sent, (connected_at, 0)) : end], arrived),
     )
 
 
@@ -87,6 +90,7 @@ def worst(gaps: Sequence[FlowGap]) -> FlowGap:
         lost=sum(gap.lost for gap in gaps),
         lost_after=sum(gap.lost_after for gap in gaps),
         last_lost_s=max(gap.last_lost_s for gap in gaps),
+        hole_s=max(gap.hole_s for gap in gaps),
     )
 
 
@@ -105,3 +109,16 @@ def median(values: Sequence[float]) -> float:
     ordered = sorted(values)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _longest_hole(sent: Sequence[tuple[float, int]], arrived: Container[int]) -> float:
+    """The longest time that lost packets of `sent` leave between two that arrived, or at the end."""
+    longest, last, is_open = 0.0, math.inf, False
+    for moment, sequence in sent:
+        is_lost = sequence not in arrived
+        if is_open or is_lost:
+            longest = max(longest, moment - last)
+        if not is_lost:
+            last = moment
+        is_open = is_lost
+    return longest

@@ -63,6 +63,8 @@ class Summary:
     lost_at_100_mean: float
     lost_at_100_max: float
     """Packets sent after the layer-2 connection and lost, had there been 100 a second; NaN where flows are mixed."""
+    hole_max_s: float
+    """The longest time without packets in any roam, after the first had arrived and until the next roam."""
 
 
 @attrs.frozen
@@ -265,6 +267,7 @@ def _summary(mode: str, behaviour: str, direction: str, visits: str, gaps: Seque
         lost_mean=sum(gap.lost for gap in gaps) / len(gaps),
         lost_at_100_mean=sum(lost_at_100) / len(gaps),
         lost_at_100_max=max(lost_at_100),
+        hole_max_s=max(gap.hole_s for gap in gaps),
     )
 
 
@@ -272,13 +275,14 @@ def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s:
     table = Table(
         title=f"{MODES[mode].text}; the client is {behaviour}",
         caption="gap: layer-2 connection to the first packet delivered; lost: packets per roam, sent after it; "
-        "at 100/s: the most that one roam lost, had there been 100 a second",
+        "at 100/s: the most that one roam lost, had there been 100 a second; "
+        "hole: the longest time without packets after the first has arrived and until the next roam",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("direction")
     table.add_column("roams", justify="left")
-    for column in ("number", "failed", "gap median", "p95", "max", "lost", "at 100/s", "lost with L2 down"):
+    for column in ("number", "failed", "gap median", "p95", "max", "lost", "at 100/s", "lost with L2 down", "hole"):
         table.add_column(column, justify="right")
     texts = {direction: text for direction, text, _ in DIRECTIONS}
     for one in summaries:
@@ -293,6 +297,7 @@ def _gap_table(mode: str, behaviour: str, summaries: Iterable[Summary], limit_s:
             f"{one.lost_after_mean:.1f}",
             "-" if math.isnan(one.lost_at_100_max) else f"{one.lost_at_100_max:.1f}",
             f"{one.lost_mean:.1f}",
+            milliseconds(one.hole_max_s, limit_s),
             end_section=one.visits == "returns",
         )
     return table

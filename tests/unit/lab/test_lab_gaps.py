@@ -111,3 +111,19 @@ def test_where_links_take_time_what_is_under_way_at_the_end_is_not_lost() -> Non
     record = flow(lost_from=2.93, lost_until=9.0)
     assert flow_gap(record, left_at=0.995, connected_at=1.05, until=2.99, way_s=0.06).lost_after == 0
     assert flow_gap(record, left_at=0.995, connected_at=1.05, until=2.99).lost_after == 4
+
+
+def test_a_hole_is_the_longest_time_without_packets_after_the_first_has_arrived() -> None:
+    record = flow(lost_from=1.0, lost_until=1.1)
+    record.arrived = [(at, number) for at, number in record.arrived if number != 130 and not 150 <= number < 160]
+    gap = flow_gap(record, left_at=0.995, connected_at=1.05, until=3.0)
+    assert gap.hole_s == pytest.approx(0.11)
+
+
+def test_a_hole_may_last_until_the_next_roam() -> None:
+    gap = flow_gap(flow(lost_from=2.5, lost_until=9.0), left_at=0.995, connected_at=1.05, until=2.905)
+    assert gap.hole_s == pytest.approx(2.88 - 2.49)
+
+
+def test_without_further_losses_there_is_no_hole() -> None:
+    assert flow_gap(flow(lost_from=1.0, lost_until=1.1), left_at=0.995, connected_at=1.05, until=3.0).hole_s == 0.0
