@@ -29,7 +29,7 @@ from roamroute.events import ForeignRouteLost, ForeignRouteSeen
 from roamroute.export import Exporter, ExporterContext, ExporterSpec, ExportReport, FibChange, FibNeeds, Problem
 from roamroute.linux import rtnetlink
 from roamroute.linux.kick import Kicker
-from roamroute.linux.pace import Pacer
+from roamroute.linux.pace import PORTION, Pacer
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Notifications, Refusal, Requests
 from roamroute.linux.steps import Action, Belief, Found, Step
@@ -57,12 +57,14 @@ class KernelFib:
         may_delete: Callable[[HostRoute], bool],
         *,
         is_reporting_foreign: bool = False,
+        portion: int | None = None,
         clock: Callable[[], Instant] = time.monotonic,
     ) -> None:
         """Opens nothing yet.
 
         `needs` and `may_delete` are the routing daemon's exporter's. `is_reporting_foreign`: emit other protocols' host
-        routes inside the prefixes as foreign routes, where no adapter does.
+        routes inside the prefixes as foreign routes, where no adapter does. `portion`: so many messages in 10 ms (see
+        `pace`), whether or not a daemon needs that.
         """
         self._context = context
         self._numbers = context.kernel
@@ -79,7 +81,8 @@ class KernelFib:
         self._is_demoting = False
         self._belief = Belief(context.kernel, context.prefixes)
         self._kicker = Kicker(self._belief, self._send, self._call_later, clock)
-        self._pacer = Pacer(self._send_now, self._call_later, clock)
+        self._is_paced = portion is not None
+        self._pacer = Pacer(self._send_now, self._call_later, clock, portion or PORTION)
         self._requests: Requests | None = None
         self._notifications: Notifications | None = None
         self._repair: asyncio.TimerHandle | None = None
@@ -303,7 +306,7 @@ class KernelFib:
     def _send(self, steps: list[Step]) -> None:
         """Send the steps in order; a routing daemon that listens gets them in portions that it can take."""
         needs = self._needs()
-        self._pacer.send(steps, is_paced=needs.parks or needs.kick is not None)
+        self._pacer.send(steps, is_paced=self._is_paced or needs.parks or needs.kick is not None)
 
     def _send_now(self, steps: Sequence[Step]) -> None:
         """Send the steps in order and learn from what the kernel refuses."""

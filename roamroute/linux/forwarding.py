@@ -32,6 +32,7 @@ from roamroute.linux.client_guard import ClientGuard, remove_guard
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.forward_rules import STAND_IN, reconcile_rules, wanted_rules
 from roamroute.linux.forward_watch import ForwardWatch
+from roamroute.linux.pace import PORTION_BESIDE
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Log, Refusal, Requests
 from roamroute.linux.segment_table import SegmentTable
@@ -127,7 +128,7 @@ class Forwarding:
         self._why_not: str | None = "not opened yet"
         delivered = attrs.evolve(numbers, table=self._tables.delivery, metric=METRIC)
         delivery = ExporterContext(self._interfaces, self._prefixes, delivered, log=log)
-        self._delivery = KernelFib(delivery, FibNeeds, lambda _route: True, clock=clock)
+        self._delivery = KernelFib(delivery, FibNeeds, lambda _route: True, portion=PORTION_BESIDE, clock=clock)
 
     @property
     def segments(self) -> Segments:

@@ -18,27 +18,31 @@ PORTION = 200
 """Messages in one pause; a kick of 110 changes fits in beside a roam of 16 addresses."""
 LEFT_FOR_CHANGES = 50
 """Of each portion, not for kicks: the changes of another roam do not wait for the end of a long kick."""
+PORTION_BESIDE = 50
+"""Of routes in another table, which the daemon hears of as well, whatever it makes of them: both portions fit."""
 PAUSE_S: Seconds = 0.01
 """5,000 routes at a start take 0.25 s so."""
 
 
 class Pacer:
-    """Sends steps in their order, at most `PORTION` in `PAUSE_S`; a real change overtakes the rest of a kick."""
+    """Sends steps in their order, at most a portion in `PAUSE_S`; a real change overtakes the rest of a kick."""
 
     def __init__(
         self,
         send: Callable[[list[Step]], None],
         later: Callable[[Seconds, Callable[[], None]], Timer | None],
         clock: Callable[[], Instant],
+        portion: int = PORTION,
     ) -> None:
         self._send = send
         self._later = later
         self._clock = clock
+        self._portion = portion
         self._waiting: deque[Step] = deque()
         self._kicks: deque[Step] = deque()
         self._timer: Timer | None = None
         self._window_until = float("-inf")
-        self._room = PORTION
+        self._room = portion
 
     def send(self, steps: list[Step], *, is_paced: bool) -> None:
         """Send now what has room, the rest later, in order. Without `is_paced`, or a loop, all is sent now."""
@@ -76,7 +80,7 @@ class Pacer:
         now = self._clock()
         if now >= self._window_until:
             self._window_until = now + PAUSE_S
-            self._room = PORTION
+            self._room = self._portion
         portion = [self._waiting.popleft() for _ in range(min(self._room, len(self._waiting)))]
         room_for_kicks = max(self._room - len(portion) - LEFT_FOR_CHANGES, 0)
         portion += [self._kicks.popleft() for _ in range(min(room_for_kicks, len(self._kicks)))]

@@ -18,7 +18,7 @@ from roamroute.effects import EndForward, Forward
 from roamroute.events import ForwardUsed
 from roamroute.export import KernelNumbers
 from roamroute.linux.forwarding import Forwarding, remove_left_overs
-from roamroute.linux.rtnetlink import Refusal, Requests
+from roamroute.linux.rtnetlink import GROUP_IPV6_ROUTE, Notifications, Refusal, Requests
 from roamroute.values import HostRoute
 from roamroute.wire import netlink
 
@@ -401,3 +401,18 @@ async def test_the_filter_of_what_clients_send_is_put_back(mesh: Mesh) -> None:
         mesh.on("a", "nft flush ruleset")
         await eventually(lambda: "drop" in mesh.on("a", "nft list ruleset"))
     assert old.is_guarded
+
+
+async def test_a_routing_daemon_that_listens_is_not_flooded_with_the_hosts_that_packets_are_taken_for(
+    mesh: Mesh,
+) -> None:
+    """Some 270 messages fit into a socket buffer of the default size; babeld does not notice what did not."""
+    taking = mesh.forwarding("b")
+    async with running(mesh, "b", taking):
+        with mesh.inside("b"):
+            listener = Notifications((GROUP_IPV6_ROUTE,), 212_992)
+        taking.deliver_all([HostRoute(STATION + number, "wlan0") for number in range(1, 301)])
+        at_once = len(listener.read(1000)[0])
+        assert 0 < at_once <= 60
+        await eventually(lambda: mesh.on("b", "ip -6 route show table 4545").count("dev wlan0") == 300)
+        listener.close()
