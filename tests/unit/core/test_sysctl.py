@@ -31,6 +31,13 @@ def test_the_fragment_serves_both_versions() -> None:
     assert "net.ipv4.conf.br/7.rp_filter = 0\n" in text
 
 
+def test_where_peers_send_packets_on_mesh_links_are_mentioned() -> None:
+    peers = '[peers]\naddress = "fd44:0:0:a::1"\naddresses = ["fd44:0:0:a::2"]\nkey_file = "key"'
+    config = parse_config(f'[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["10.44.0.0/16"]\n{peers}')
+    assert "on each mesh link too" in sysctl_fragment(config)
+    assert "on each mesh link too" not in sysctl_fragment(CONFIG)
+
+
 def test_ipv4_is_left_alone_when_only_ipv6_roams() -> None:
     config = parse_config('[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["fd44::/64"]')
     assert "ipv4" not in sysctl_fragment(config)
