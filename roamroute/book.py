@@ -333,8 +333,11 @@ class Book:
         """The address is not here any more. Its binding stays, and for a while its route, if that is lingering."""
         if is_lingering:
             until = self.now + self.policy.handover_linger_s
-            self.lingering.add(entry.route, entry.mac, until)
+            route = HostRoute(entry.address, entry.link, is_lingering=True)
+            self.lingering.add(route, entry.mac, until)
             self.times.set(("linger", entry.address), until)
+            self.wanted[entry.address] = route
+            self.ask(Announce(route, f"{because}: for a while, and worse"))
         elif entry.is_wanted:
             self.unwant(entry.route, because)
         self.entries.pop(entry.address, None)

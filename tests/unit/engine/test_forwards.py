@@ -5,7 +5,6 @@ from __future__ import annotations
 from ipaddress import IPv6Address
 from typing import Any
 
-import attrs
 import pytest
 from engine_scene import (
     A1,
@@ -53,12 +52,20 @@ from roamroute.effects import (
 from roamroute.engine import Engine
 from roamroute.policy import Handover, Policy
 from roamroute.testing.playbook import ANY, Playbook, Wait, wait
-from roamroute.values import Address, Mac, Nud, PeerId, Segments, Verdict
+from roamroute.values import Address, HostRoute, Mac, Nud, PeerId, Segments, Verdict
 
 
 def forward(which: Address = A1, peer: PeerId = PEER1) -> Forward:
     segments = {PEER1: SEGMENTS1, PEER3: SEGMENTS3}[peer]
     return Forward(which, segments.for_address(which), peer, because=f"claimed by {peer}")
+
+
+def lingering(which: Address = A1) -> Announce:
+    return Announce(HostRoute(which, WLAN, is_lingering=True), because=ANY)
+
+
+def withdraw_lingering(which: Address = A1, because: str = ANY) -> Withdraw:
+    return Withdraw(HostRoute(which, WLAN, is_lingering=True), because)
 
 
 def do(play: Playbook, *steps: events.Event | Wait) -> None:
@@ -104,11 +111,12 @@ def test_the_loser_sends_on_before_anything_else_and_its_route_lingers() -> None
     play = holding_play(A1, A2)
     play >> claimed_by(PEER1, 10)
     play << (forward(A1), forward(A2))
-    play << (Forget(WLAN, A1, because=ANY), Forget(WLAN, A2, because=ANY))
+    play << (lingering(A1), lingering(A2), Forget(WLAN, A1, because=ANY), Forget(WLAN, A2, because=ANY))
     came = play.skip()
     assert of(came, SendAnswer)[0].answer.addresses == (A1, A2)
     assert not of(came, Withdraw)
     assert set(play.engine.wanted) == set(play.engine.lingering) == set(play.engine.forwards) == {A1, A2}
+    assert all(route.is_lingering for route in play.engine.wanted.values())
 
 
 def test_it_is_withdrawn_when_the_routers_know_the_new_way() -> None:
@@ -116,7 +124,7 @@ def test_it_is_withdrawn_when_the_routers_know_the_new_way() -> None:
     play.play(events.NeighbourRemoved(WLAN, A1), left())
     play >> wait(7.9)
     play >> wait(0.2)
-    play << withdraw(A1, because="the routers know the new way by now")
+    play << withdraw_lingering(A1, because="the routers know the new way by now")
     assert not play.engine.lingering
     assert set(play.engine.forwards) == {A1}
 
@@ -179,7 +187,7 @@ def test_a_third_claim_turns_it_and_the_route_lingers_no_longer_for_that() -> No
     play >> claimed_by(PEER3, 11)
     play << (forward(A1, PEER3), ANY)
     play >> wait(3.1)
-    play << withdraw(A1)
+    play << withdraw_lingering(A1)
     play >> wait(54.0)
     play.nothing_more()
     play >> wait(3.0)
@@ -189,7 +197,7 @@ def test_a_third_claim_turns_it_and_the_route_lingers_no_longer_for_that() -> No
 def test_a_third_claim_that_takes_nothing_ends_it_and_the_route() -> None:
     play = lost_play()
     play >> claim(11, PEER3)
-    play << (end(A1), withdraw(A1))
+    play << (end(A1), withdraw_lingering(A1))
     play.skip()
 
 
@@ -226,9 +234,9 @@ def test_the_hosts_return_ends_it_without_a_flap() -> None:
     play >> connected()
     came = play.skip()
     assert of(came, EndForward) == [end(A1)]
-    assert not of(came, Announce)
+    assert of(came, Announce) == [announce(A1)]
     assert not of(came, Withdraw)
-    assert set(play.engine.wanted) == {A1}
+    assert dict(play.engine.wanted) == {A1: announce(A1).route}
     assert not play.engine.lingering
     play.skip()
     do(play, *answers(A1), wait(30.0))
@@ -247,7 +255,7 @@ def test_the_loss_of_the_link_and_a_drain_withdraw_what_lingers() -> None:
     for event in (events.LinkLost(WLAN), events.Drained()):
         play = lost_play()
         play >> event
-        assert play.skim(Withdraw) == [withdraw(A1)]
+        assert play.skim(Withdraw) == [withdraw_lingering(A1)]
         assert set(play.engine.forwards) == {A1}
         assert not play.engine.lingering
 
@@ -283,7 +291,7 @@ def test_so_many_are_sent_on_and_the_oldest_makes_room() -> None:
     assert set(play.engine.forwards) == {address(2), address(3)}
     came = play.skip()
     assert of(came, EndForward) == [end(address(1), "too many others are sent on")]
-    assert withdraw(address(1)) in of(came, Withdraw)
+    assert withdraw_lingering(address(1)) in of(came, Withdraw)
     assert of(came, Note)[0].key == "forwards-total"
 
 
@@ -414,4 +422,4 @@ def test_a_neighbour_claim_of_ours_ends_what_is_sent_on_but_withdraws_nothing_ye
     assert set(play.engine.lingering) == {A1}
     do(play, answered(11), answered(11, peer=PEER3), wait(20.0))
     assert not play.skim(Withdraw)
-    assert attrs.astuple(play.engine.wanted[A1]) == (A1, WLAN)
+    assert dict(play.engine.wanted) == {A1: announce(A1).route}
