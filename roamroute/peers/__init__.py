@@ -7,7 +7,7 @@
 
 from roamroute.peers.channel import DEFAULT_PORT, ChannelStatus, PeerChannel
 from roamroute.peers.exchange import PEERS_MAXIMUM, PeerStatus
-from roamroute.peers.key import KEY_BYTES, KEYS_MAXIMUM, read_key, read_keys
+from roamroute.peers.key import KEY_BYTES, KEYS_MAXIMUM, read_keys
 
 __all__ = [
     "DEFAULT_PORT",
@@ -17,6 +17,5 @@ __all__ = [
     "ChannelStatus",
     "PeerChannel",
     "PeerStatus",
-    "read_key",
     "read_keys",
 ]

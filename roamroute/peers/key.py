@@ -56,10 +56,5 @@ def _key(path: Path, digits: bytes) -> bytes:
     return key
 
 
-def read_key(path: Path) -> bytes:
-    """The first of `read_keys`."""
-    return read_keys(path)[0]
-
-
 def _mistake(text: str) -> ConfigError:
     return ConfigError((f"peers.key_file: {text}",))

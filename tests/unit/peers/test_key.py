@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roamroute.errors import ConfigError
-from roamroute.peers import read_key, read_keys
+from roamroute.peers import read_keys
 
 KEY = bytes(range(32))
 OTHER = bytes(range(32, 64))
@@ -30,7 +30,6 @@ def test_a_key_is_64_hexadecimal_digits_and_white_space(tmp_path: Path, text: st
 def test_several_keys_are_in_the_order_of_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path, f"{OTHER.hex()}\n\n  {KEY.hex()[:20]} {KEY.hex()[20:]}\n")
     assert read_keys(path) == (OTHER, KEY)
-    assert read_key(path) == OTHER
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from roamroute.peers import codec
 from roamroute.peers.sealing import Session, SharedKey
 from roamroute.peers.session import Pairing
-from roamroute.values import Answer, Basis, Claim, Mac, Verdict
+from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, Segments, Verdict
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "peers-protocol.md"
 BLOCK = re.compile(r"(?<=<!-- vector -->\n```\n).*?(?=```\n<!-- /vector -->)", re.DOTALL)
@@ -18,10 +18,14 @@ BLOCK = re.compile(r"(?<=<!-- vector -->\n```\n).*?(?=```\n<!-- /vector -->)", r
 KEY = bytes(range(32))
 LOWER, HIGHER = IPv6Address("fd44:0:0:a::1"), IPv6Address("fd44:0:0:a::2")
 BOOT = bytes.fromhex("b001b001b001b001")
-CLAIM = Claim(
-    Mac("02:00:5e:44:00:01"), 7, LOWER, Basis.ASSOCIATION, (IPv6Address("fd44:0:0:1::25"), IPv4Address("10.44.0.25"))
-)
-ANSWER = Answer(CLAIM.mac, 7, Verdict.ACCEPTED, 7, LOWER, (IPv6Address("fd44:0:0:1::25"),))
+STATION = Mac("02:00:5e:44:00:01")
+ADDRESSES = (IPv6Address("fd44:0:0:1::25"), IPv4Address("10.44.0.25"))
+SEGMENTS = Segments(IPv6Address("fd44:0:0:1:726f:616d:1:2"), IPv6Address("fd44:0:0:1:726f:616d:1:3"))
+CLAIM = Claim(STATION, 7, LOWER, Basis.ASSOCIATION, ADDRESSES, SEGMENTS, age_s=0.02)
+ANSWER = Answer(STATION, 7, Verdict.ACCEPTED, 7, LOWER, (IPv6Address("fd44:0:0:1::26"),), age_s=0.02)
+HINTS = (Hint(STATION, 7, LOWER, ADDRESSES), Hint(Mac("02:00:5e:44:00:02"), 1, LOWER))
+REPORT = HandoverReport(STATION, 7, withdrawn_s=8.0, forwarded_s=0.0025, converged_s=0.75, diverted_s=0.0015)
+TOKEN = 0x0102030405060708
 
 
 def constant(octet: int) -> bytes:
@@ -29,7 +33,7 @@ def constant(octet: int) -> bytes:
 
 
 def vector() -> str:
-    """One exchange, from fixed challenges: the greeting, its answer, a claim and its answer."""
+    """One exchange, from fixed challenges: the greeting, its answer, and every kind of message but ping and pong."""
     lower = Pairing((SharedKey(KEY),), LOWER, HIGHER, BOOT, lambda length: constant(0xAA)[:length], 0.0)
     higher = Pairing((SharedKey(KEY),), HIGHER, LOWER, BOOT, lambda length: constant(0xBB)[:length], 0.0)
     (greeting,) = lower.tick(0.0).datagrams
@@ -37,22 +41,30 @@ def vector() -> str:
     assert isinstance(envelope, codec.HelloEnvelope)
     (reply,) = higher.receive_hello(envelope, 0.0).datagrams
     ends = (LOWER, constant(0xAA)), (HIGHER, constant(0xBB))
-    up, down = (
-        Session(SharedKey(KEY), ends[0], ends[1], BOOT, 0.0),
-        Session(SharedKey(KEY), ends[1], ends[0], BOOT, 0.0),
-    )
+    key = SharedKey(KEY)
+    up, down = Session(key, ends[0], ends[1], BOOT, 0.0), Session(key, ends[1], ends[0], BOOT, 0.0)
+    claim, answer = codec.encode_message(CLAIM), codec.encode_message(ANSWER)
+    hints = b"".join(codec.encode_message(message) for message in (*HINTS, codec.HintsSent(TOKEN)))
+    taken, report = codec.encode_message(codec.HintsTaken(TOKEN)), codec.encode_message(REPORT)
     lines = [
         ("key", KEY),
+        ("key for hellos", key.rank),
         ("lower address", LOWER.packed),
         ("higher address", HIGHER.packed),
         ("hello from lower, challenge aa..", greeting),
         ("hello from higher, challenge bb.., echo aa..", reply),
         ("session, lower to higher", down.receive_id),
         ("session, higher to lower", up.receive_id),
-        ("claim, plain", codec.encode_message(CLAIM)),
-        ("claim, sealed by lower, counter 0", up.seal(codec.encode_message(CLAIM))),
-        ("answer, plain", codec.encode_message(ANSWER)),
-        ("answer, sealed by higher, counter 0", down.seal(codec.encode_message(ANSWER))),
+        ("claim, plain", claim),
+        ("claim, sealed by lower, counter 0", up.seal(claim)),
+        ("answer, plain", answer),
+        ("answer, sealed by higher, counter 0", down.seal(answer)),
+        ("two hints and hints sent, plain", hints),
+        ("two hints and hints sent, sealed by lower, counter 1", up.seal(hints)),
+        ("hints taken, plain", taken),
+        ("hints taken, sealed by higher, counter 1", down.seal(taken)),
+        ("report, plain", report),
+        ("report, sealed by higher, counter 2", down.seal(report)),
     ]
     return "".join(f"{name}:\n{wrapped(value)}" for name, value in lines)
 
@@ -77,4 +89,6 @@ def test_the_vector_opens_again() -> None:
     session = Session(SharedKey(KEY), (HIGHER, constant(0xBB)), (LOWER, constant(0xAA)), BOOT, 0.0)
     plaintext = session.open(envelope)
     assert plaintext is not None
-    assert codec.decode_messages(plaintext, LOWER) == (CLAIM,)
+    (claim,) = codec.decode_messages(plaintext, LOWER)
+    assert isinstance(claim, Claim)
+    assert (claim, claim.age_s) == (CLAIM, CLAIM.age_s)
