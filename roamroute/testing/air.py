@@ -71,7 +71,7 @@ class AccessPoint:
         self.forwards: dict[Address, effects.Forward] = {}
         """The fold of what the engine asked to send on; equal to `engine.forwards`."""
         self.watching: dict[Mac, str] = {}
-        self._generation = 0
+        self.generation = 0
         self._timer: Appointment | None = None
         self._timer_due: Instant | None = None
         self._inactivity: dict[Mac, Appointment] = {}
@@ -96,26 +96,26 @@ class AccessPoint:
 
     def emit(self, event: events.Event) -> None:
         """Queue an event for the engine; it is handled at this instant, after what is already queued."""
-        generation = self._generation
+        generation = self.generation
         self.world.clock.after(0.0, lambda: self._handle(event, generation))
 
     def _netlink(self, event: events.Event) -> None:
         """The kernel's events are read a moment after they have happened, in order."""
-        generation = self._generation
+        generation = self.generation
         self.world.clock.after(self.world.netlink_latency, lambda: self._handle(event, generation))
 
     def received(self, source: PeerId, message: Message) -> None:
         """A datagram came."""
         if isinstance(message, Claim):
-            self._handle(events.HostClaimed(message), self._generation)
+            self._handle(events.HostClaimed(message), self.generation)
         elif isinstance(message, Answer):
             self.courier.answered(source, message)
-            self._handle(events.ClaimAnswered(source, message), self._generation)
+            self._handle(events.ClaimAnswered(source, message), self.generation)
         elif (hint := self.hints.received(source, message)) is not None:
-            self._handle(events.HostHinted(hint), self._generation)
+            self._handle(events.HostHinted(hint), self.generation)
 
     def _handle(self, event: events.Event, generation: int) -> None:
-        if not self.is_running or generation != self._generation:
+        if not self.is_running or generation != self.generation:
             return
         if self.world.log is not None:
             self.world.log(f"{self.world.clock.now:10.4f} {self.name} <- {event}")
@@ -181,7 +181,7 @@ class AccessPoint:
 
     def start(self) -> None:
         """The daemon starts: its sources resynchronise, its peers join."""
-        self._generation += 1
+        self.generation += 1
         self.is_running = True
         self.wanted = {}
         self.forwards = {}
@@ -203,7 +203,7 @@ class AccessPoint:
     def kill(self) -> None:
         """The daemon dies; kernel and hostapd go on."""
         self.is_running = False
-        self._generation += 1
+        self.generation += 1
         self.courier.close()
         self.hints.close()
         self.watching = {}

@@ -47,6 +47,8 @@ class End(Protocol):
 
     peer: PeerId
     is_running: bool
+    generation: int
+    """Counts its starts."""
 
     @property
     def neighbours(self) -> list[PeerId]:
@@ -82,20 +84,24 @@ class Network:
     def send(self, source: PeerId, target: PeerId, message: Message) -> None:
         """Send one datagram, which may get lost."""
         self.sent += 1
+        end = self._ends.get(target)
+        if end is None:
+            return
+        generation = end.generation
         copies = 1 + (self._random.random() < self.duplication if self.duplication else 0)
         for _ in range(copies):
             if self.loss and self._random.random() < self.loss:
                 continue
             delay = self.latency + (self._random.random() * self.jitter if self.jitter else 0.0)
-            self.clock.after(delay, lambda: self._arrive(source, target, message))
+            self.clock.after(delay, lambda: self._arrive(source, end, generation, message))
 
     def is_cut(self, one: PeerId, other: PeerId) -> bool:
         """True when nothing passes between the two."""
         return bool(self.cut) and frozenset((one, other)) in self.cut
 
-    def _arrive(self, source: PeerId, target: PeerId, message: Message) -> None:
-        end = self._ends.get(target)
-        if end is not None and end.is_running and not self.is_cut(source, target):
+    def _arrive(self, source: PeerId, end: End, generation: int, message: Message) -> None:
+        # A session does not outlive the daemon: what was sent to the one before cannot be read.
+        if end.is_running and end.generation == generation and not self.is_cut(source, end.peer):
             end.received(source, message)
 
 
