@@ -26,9 +26,9 @@ import attrs
 
 from roamroute import control
 from roamroute.lab import addresses
-from roamroute.lab.laboratory import PROGRAMS
+from roamroute.lab.laboratory import FIRST_HOST_IDENTITY, PROGRAMS
 from roamroute.lab.namespaces import CommandFailed, Namespace, Sandbox
-from roamroute.lab.radio import Air, Client
+from roamroute.lab.radio import Air, Client, Host
 from roamroute.lab.roaming import RoamrouteDaemon, toml_text, write_key
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.traffic import Traffic
@@ -345,6 +345,13 @@ class StillMesh:
         client.start()
         self.traffic.far.receive(namespace)
         return client
+
+    def new_host(self, access_point: Router) -> Host:
+        """A host beside an access point that needs no authentication, and has a roaming address."""
+        number = next(self._identities)
+        host = Host(self.air, self.sandbox.namespace(f"host{number}"), FIRST_HOST_IDENTITY + number)
+        host.attach(access_point)
+        return host
 
     @contextlib.contextmanager
     def twin_of(self, client: Client) -> Iterator[Client]:

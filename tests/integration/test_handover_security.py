@@ -17,7 +17,7 @@ import pytest
 
 from roamroute.lab import addresses
 from roamroute.lab.namespaces import Namespace
-from roamroute.lab.radio import Client
+from roamroute.lab.radio import Client, Host
 from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
 
@@ -144,7 +144,7 @@ def test_a_client_that_speaks_as_a_peer_is_not_believed(still: StillMesh, client
     client.roam(first)
     still.wait_alone(first, *client.addresses)
     before = _belief(still, first, client)
-    with still.client_at(first) as forger, contextlib.closing(_as_peer(forger, second)) as voice:
+    with contextlib.closing(_as_peer(still.new_host(first), second)) as voice:
         refused = _refused(still, first)
         forged = [bytes(payload[:-1]) + bytes([payload[-1] ^ 1]) for payload in recorded]
         for payload in (*recorded, *forged):
@@ -160,10 +160,9 @@ def test_only_peers_put_packets_into_the_tunnel(still: StillMesh, family: str) -
     """The same packet reaches the client when an access point has sent it, and else not."""
     first, second, _ = still.access_points
     still.repair()
+    beside, elsewhere = still.new_host(second), still.new_host(first)
     with (
         still.client_at(second, has_ipv4=True) as victim,
-        still.client_at(second) as beside,
-        still.client_at(first) as elsewhere,
         tapped((victim.namespace, [addresses.CLIENT_LINK])) as (tap,),
     ):
         address = victim.main_address if family == "ipv6" else victim.address_ipv4
@@ -172,7 +171,7 @@ def test_only_peers_put_packets_into_the_tunnel(still: StillMesh, family: str) -
         forgers: list[tuple[Namespace, object]] = [
             (sender, source)
             for sender in (beside.namespace, elsewhere.namespace)
-            for source in (first.address, beside.main_address, second.address)
+            for source in (first.address, beside.address, second.address)
         ]
         forgers += [(routers, still.gateway.address), (still.server, addresses.SERVER)]
         for number, (sender, source) in enumerate((*forgers, (routers, first.address))):
@@ -200,10 +199,10 @@ def _probe(destination: object, number: int) -> bytes:
     return head[:10] + checksum.to_bytes(2, "big") + head[12:] + datagram
 
 
-def _as_peer(client: Client, peer: Router) -> socket.socket:
-    """A socket of the client's that has the address and the port of a peer."""
-    client.namespace.ip(f"addr add {peer.address}/128 dev {addresses.CLIENT_LINK} nodad")
-    voice = client.namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+def _as_peer(host: Host, peer: Router) -> socket.socket:
+    """A socket of the host's that has the address and the port of a peer."""
+    host.namespace.ip(f"addr add {peer.address}/128 dev {addresses.CLIENT_LINK} nodad")
+    voice = host.namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     voice.bind((str(peer.address), PORT))
     return voice
 

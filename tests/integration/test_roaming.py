@@ -21,7 +21,16 @@ from roamroute.lab.radio import Client
 from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
 
-from .world import BABELD_FLAVOURS, LIMIT_S, MARKS, World, is_answered, make_world, parameters
+from .world import (
+    BABELD_FLAVOURS,
+    LIMIT_S,
+    MARKS,
+    World,
+    is_answered,
+    make_world,
+    parameters,
+    roam_while_the_routers_stand_still,
+)
 
 pytestmark = MARKS
 
@@ -110,6 +119,10 @@ def test_a_client_that_goes_back_at_once_is_where_it_is(world: World, client: Cl
     client.attach(first, layer_2_down_s=0.0)
     world.wait_at(first, *client.addresses)
     world.wait_reached(client.main_address)
+
+
+def test_the_old_access_point_sends_on_what_routers_still_send_it_and_none_sees_how(world: World) -> None:
+    roam_while_the_routers_stand_still(world)
 
 
 def test_a_privacy_address_that_appears_later_is_announced(world: World, client: Client) -> None:

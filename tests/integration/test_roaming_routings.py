@@ -26,6 +26,7 @@ from .world import (
     link_towards,
     make_world,
     parameters,
+    roam_while_the_routers_stand_still,
     speak,
 )
 
@@ -140,6 +141,10 @@ def test_the_new_access_point_wins_and_exports_while_the_old_one_still_announces
         world.wait_reached(*own)
         behind = world.laboratory.correspondents[old.name].namespace
         wait_until(lambda: is_answered(behind, client.main_address), "a host at the old place is answered", LIMIT_S)
+
+
+def test_the_old_access_point_sends_on_what_routers_still_send_it_and_none_sees_how(world: World) -> None:
+    roam_while_the_routers_stand_still(world)
 
 
 @contextlib.contextmanager

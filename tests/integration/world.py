@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,12 +32,15 @@ from roamroute.lab.roaming import RoamrouteDaemon, daemon_tables
 from roamroute.lab.topology import Router
 from roamroute.lab.traffic import Download
 from roamroute.lab.waiting import wait_until
+from roamroute.segments import segments_of
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
 
 LIMIT_S = 40.0
-QUICK = {"stale_probe_after_s": 3.0}
+QUICK = {"stale_probe_after_s": 3.0, "handover_linger_s": 3.0}
+FORWARDS = 4544
+"""The routing table of what is sent on, as `[handover] tables` has it by default."""
 MARKS = [pytest.mark.requires_root, pytest.mark.requires_programs(*PROGRAMS, "ping")]
 """What every test in a world needs: `pytestmark = MARKS`."""
 
@@ -113,7 +117,10 @@ class World:
         return link_towards(self.gateway, address)
 
     def wait_at(self, access_point: Router, *wanted: object) -> None:
-        """Wait until the gateway sends to these addresses by the access point, and only it has live routes."""
+        """Wait until the gateway sends to these addresses by the access point, and nobody else keeps them.
+
+        The old access point may go on announcing them for a while, and sends on what it gets.
+        """
         router = self.laboratory.mesh.router_of(access_point).name
         for address in wanted:
             wait_until(lambda: self.towards(address) == router, f"{address} goes by {router}", LIMIT_S)  # noqa: B023
@@ -122,8 +129,8 @@ class World:
             if other is not access_point:
                 for address in wanted:
                     wait_until(
-                        lambda: not self.live(other, address),  # noqa: B023
-                        f"{other.name} has withdrawn {address}",
+                        lambda: not self.live(other, address) or self.forwarded(other, address),  # noqa: B023
+                        f"{other.name} has withdrawn {address}, or sends it on",
                         LIMIT_S,
                     )
 
@@ -140,6 +147,13 @@ class World:
         """Whether the access point has a live host route to the client link: ours, or one that was injected."""
         ours = ("proto", "144") if self.flavour.mode == "kernel" else ("dev", addresses.CLIENT_LINK)
         return bool(access_point.namespace.run("ip", family_of(address), "route", "show", str(address), *ours))
+
+    def forwarded(self, access_point: Router, address: object) -> bool:
+        """Whether the access point sends on what arrives for the address to another one."""
+        words = ("route", "show", str(address), "table", str(FORWARDS))
+        with contextlib.suppress(CommandFailed):  # the table comes into being with its first route
+            return bool(access_point.namespace.run("ip", family_of(address), *words))
+        return False
 
     def join(self, client: Client, access_point: Router) -> None:
         """Let a client appear, and wait until everybody knows all its addresses."""
@@ -227,6 +241,46 @@ class World:
             yield lambda: [line for line in log.read_text().splitlines() if "Deleted" in line]
         finally:
             self.laboratory.sandbox.stop(monitor)
+
+
+def roam_while_the_routers_stand_still(world: World) -> None:
+    """A roam of which no router can hear: what the old access point sends on arrives, and no router ever sees it."""
+    first, second, _ = world.access_points
+    for access_point in world.access_points:
+        router = world.laboratory.mesh.router_of(access_point).name
+        segments = segments_of(access_point.address, (addresses.ROAMING_PREFIX, addresses.ROAMING_PREFIX_IPV4))
+        for segment in (segments.ipv6, segments.ipv4):
+            wait_until(lambda: world.towards(segment) == router, f"the way to {segment} is known", LIMIT_S)  # noqa: B023
+    with world.new_client() as client:
+        own = all_addresses(client)
+        world.join(client, first)
+        world.wait_reached(*own)
+        with _standing_still(world):
+            client.roam(second)
+            world.wait_reached(*own)
+        world.wait_at(second, *own)
+    # It has gone, and no router takes the one that would still send on its packets for a way to it.
+    world.wait_gone(*own)
+    assert all(world.forwarded(first, address) for address in own)
+
+
+@contextlib.contextmanager
+def _standing_still(world: World) -> Iterator[None]:
+    """Stop the routing daemons of the gateway and the routers (SIGSTOP); their kernels go on with what they know."""
+    mesh = world.laboratory.mesh
+    stopped = [
+        process
+        for router in (mesh.gateway, *mesh.routers)
+        for process in world.laboratory.routing.processes(router)
+        if process.poll() is None
+    ]
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.send_signal(signal.SIGCONT)
 
 
 def speak(client: Client) -> None:
