@@ -9,14 +9,17 @@ import pytest
 
 from roamroute.errors import MalformedInput
 from roamroute.peers import codec
-from roamroute.values import Answer, Basis, Claim, Mac, Verdict
+from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, Segments, Verdict
 
 PEER = IPv6Address("fd44::a:1")
 MAC = Mac("02:00:5e:44:00:01")
+MAC_BYTES = bytes.fromhex("02005e440001")
 CLAIM = Claim(MAC, 7, PEER, Basis.ASSOCIATION, (IPv6Address("fd44::1"), IPv4Address("10.44.0.9")))
 ANSWER = Answer(
     MAC, 7, Verdict.REFUSED, 9, IPv6Address("fd44::a:2"), (IPv6Address("fd44::2"),), (IPv4Address("10.44.0.9"),)
 )
+HINT = Hint(MAC, 0, PEER, CLAIM.addresses)
+REPORT = HandoverReport(MAC, 7, 0.5, None, 1.25, 0.001)
 
 
 def field(kind: int, value: bytes) -> bytes:
@@ -31,7 +34,16 @@ def test_a_claim_is_named_by_its_authenticated_sender() -> None:
 
 
 def test_messages_follow_each_other_in_a_datagram() -> None:
-    messages = (codec.Ping(1), CLAIM, ANSWER, codec.Pong(2**64 - 1))
+    messages = (
+        codec.Ping(1),
+        CLAIM,
+        ANSWER,
+        HINT,
+        codec.HintsSent(5),
+        codec.HintsTaken(6),
+        REPORT,
+        codec.Pong(2**64 - 1),
+    )
     assert codec.decode_messages(b"".join(codec.encode_message(message) for message in messages), PEER) == messages
 
 
@@ -62,6 +74,14 @@ def test_what_is_denied_is_kept_when_an_answer_is_cut() -> None:
     cut = codec.answer_within_limits(answer)
     assert (cut.denied, cut.addresses) == (addresses[:10], addresses[:54])
     assert codec.within_limits(CLAIM) is CLAIM
+
+
+def test_a_full_claim_with_everything_fits_into_a_datagram() -> None:
+    addresses = tuple(IPv6Address((0xFD44 << 112) + number) for number in range(63))
+    full = Claim(MAC, 1, PEER, Basis.NEIGHBOUR, (*addresses, IPv4Address("10.44.0.9")), Segments(*addresses[:2]), 1.0)
+    encoded = codec.encode_message(full)
+    assert len(encoded) <= codec.MESSAGES_BYTES_MAXIMUM
+    assert codec.decode_messages(encoded, PEER) == (full,)
 
 
 def claim_with(kind: int, value: bytes | None) -> bytes:
@@ -97,6 +117,21 @@ def claim_with(kind: int, value: bytes | None) -> bytes:
         codec.encode_message(ANSWER).replace(b"\x08\0\x10", b"\x08\0\x0f"),
         codec.encode_message(codec.Ping(1)) * 33,
         field(1, field(11, bytes(7))),
+        claim_with(16, bytes(15)),
+        claim_with(17, bytes(17)),
+        claim_with(21, bytes(3)),
+        field(4, codec.encode_message(ANSWER)[3:] + field(21, bytes(5))),
+        field(5, b""),
+        field(5, field(1, MAC_BYTES)),
+        field(5, field(1, MAC_BYTES) + field(2, bytes(3))),
+        field(5, field(1, bytes.fromhex("01005e000001")) + field(2, bytes(4))),
+        field(5, field(1, MAC_BYTES) + field(2, bytes(4)) + field(4, bytes(16 * 60)) + field(5, bytes(4 * 5))),
+        field(6, b""),
+        field(6, field(11, bytes(9))),
+        field(7, field(11, bytes(8)) * 2),
+        field(8, field(1, MAC_BYTES) + field(2, bytes(4))),
+        field(8, field(1, MAC_BYTES) + field(2, b"\0\0\0\1") + field(18, bytes(8))),
+        field(8, field(1, MAC_BYTES) + field(2, b"\0\0\0\1") + field(22, b"")),
     ],
 )
 def test_what_is_wrong_inside_is_one_named_error(plaintext: bytes) -> None:
