@@ -219,13 +219,12 @@ class Daemon:
         if not self.is_synced:
             if any(isinstance(event, events.NeighboursResynced) for event, _ in handled):
                 self._first_sync()
-        elif routing or forwards:
+        elif routing:
             delta = coalesce(routing)
-            if routing:
-                self.fib.apply(delta)
-                self._publisher.changed(routing)
+            self.fib.apply(delta)
             if peering is not None:
-                peering.deliver(delta, forwards)
+                peering.deliver(delta)
+            self._publisher.changed(routing)
         done_at = time.monotonic()
         self._perform_later(later, now)
         if peering is not None:
@@ -272,7 +271,7 @@ class Daemon:
         self.is_synced = True
         self.fib.apply_all(self._published())
         if self.peering is not None:
-            self.peering.deliver_all()
+            self.peering.deliver_all(self.engine.wanted.values())
         self._publisher.all_changed()
         log("info", f"in sync: routes={len(self.engine.wanted)} hosts={len(self.engine.hosts)}")
         freeze()
@@ -333,7 +332,7 @@ class Daemon:
         self.engine.handover = self.peering.handover
         if self.is_synced:
             self.fib.apply_all(self._published())
-            self.peering.deliver_all()
+            self.peering.deliver_all(self.engine.wanted.values())
             self._publisher.all_changed()
 
     def _handed_over(self, fields: Mapping[str, Any]) -> None:

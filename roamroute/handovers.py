@@ -77,7 +77,6 @@ class Handovers:
             effects.SendClaim: self._claim_sent,
             effects.DropClaim: self._claim_dropped,
             effects.Announce: self._route_announced,
-            effects.EndForward: self._forward_ended,
             effects.Withdraw: self._route_withdrawn,
             effects.Forward: self._forwarding,
             effects.SendAnswer: self._answer_sent,
@@ -190,14 +189,9 @@ class Handovers:
         self._open(self._coming, record)
 
     def _route_announced(self, effect: effects.Announce, now: Instant) -> None:
-        if not effect.route.is_lingering:
-            self._is_announced(effect.route.address, now)
-
-    def _forward_ended(self, effect: effects.EndForward, now: Instant) -> None:
-        """Of a host that is back before its route had gone: it is announced from now on, as it was all the time."""
-        self._is_announced(effect.address, now)
-
-    def _is_announced(self, address: Address, now: Instant) -> None:
+        address = effect.route.address
+        if effect.route.is_lingering:
+            return
         for record in self._coming.values():
             host = self._hosts.get(record.mac)
             if host is not None and address in host.entries:

@@ -65,7 +65,6 @@ class Peering:
         self._tell_forwarding_changed = forwarding_changed
         self._finished = finished
         self._discovered: frozenset[PeerId] = frozenset()
-        self._engine: Engine | None = None
         self._is_open = False
         self.handovers: Handovers | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -128,7 +127,6 @@ class Peering:
 
     def follow(self, engine: Engine, *, is_exported_told: bool) -> None:
         """Keep records of the handovers that this engine decides."""
-        self._engine = engine
         self.handovers = Handovers(
             self._section.address,
             engine.hosts,
@@ -203,32 +201,17 @@ class Peering:
         if self.forwarding is not None:
             self.forwarding.forward(effects)
 
-    def deliver(self, delta: Delta, forwards: Sequence[Forward | EndForward]) -> None:
-        """Take packets from the peers for the hosts that are here: not for one that is sent on, though it may still be
-        announced."""
-        if self.forwarding is None or self._engine is None:
-            return
-        sent_on, wanted = self._engine.forwards, self._engine.wanted
-        touched = [each.address for each in forwards if each.address in wanted]
-        gone = [HostRoute(address, wanted[address].link) for address in touched if address in sent_on]
-        back = [wanted[each] for each in touched if each not in sent_on and not wanted[each].is_lingering]
-        announced = [route for route in delta.announced if not route.is_lingering and route.address not in sent_on]
-        lingering = [HostRoute(route.address, route.link) for route in delta.announced if route.is_lingering]
-        changed = Delta((*announced, *back), (*delta.withdrawn, *lingering, *gone))
-        if changed:
-            self.forwarding.deliver(changed)
+    def deliver(self, delta: Delta) -> None:
+        """Take packets from the peers for the hosts that are here, not for one whose route only lingers."""
+        if self.forwarding is not None:
+            here = tuple(route for route in delta.announced if not route.is_lingering)
+            gone = tuple(HostRoute(route.address, route.link) for route in delta.announced if route.is_lingering)
+            self.forwarding.deliver(Delta(here, (*delta.withdrawn, *gone)))
 
-    def deliver_all(self) -> None:
-        """As `deliver`, for all that are here."""
-        if self.forwarding is not None and self._engine is not None:
-            sent_on = self._engine.forwards
-            self.forwarding.deliver_all(
-                [
-                    route
-                    for address, route in self._engine.wanted.items()
-                    if address not in sent_on and not route.is_lingering
-                ]
-            )
+    def deliver_all(self, wanted: Iterable[HostRoute]) -> None:
+        """As `deliver`, for all of these."""
+        if self.forwarding is not None:
+            self.forwarding.deliver_all([route for route in wanted if not route.is_lingering])
 
     def after(self, effects: Sequence[Effect], claimed_at: Instant, done_at: Instant) -> None:
         """Note effects, when they have been performed: the claims, which came first, at `claimed_at`."""

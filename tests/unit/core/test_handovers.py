@@ -141,17 +141,6 @@ def test_without_a_hint_the_answer_is_what_makes_the_addresses_known() -> None:
     assert (record.origin, record.known_by, record.is_hinted) == (OLD, "answer", False)
 
 
-def test_a_host_that_is_back_before_its_route_had_gone_is_announced_when_nothing_is_sent_on_any_more() -> None:
-    new = Watched(NEW)
-    new.host.hinted_by = OLD
-    new.handovers.event(CONNECTED, 10.0)
-    new.host.entries[A] = Entry(A, "wlan0", MAC, 10.0)
-    new.handovers.effect(effects.SendClaim(CLAIM, "station connected", OLD), 10.001)
-    new.handovers.effect(effects.EndForward(A, "back"), 10.002)
-    (record,) = new.handovers
-    assert steps_of(record) == {"connected": 0.0, "announced": 0.002}
-
-
 def test_a_route_that_lingers_announces_nobody() -> None:
     new = Watched(NEW)
     new.host.hinted_by = OLD

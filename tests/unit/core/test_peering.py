@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, cast
 
-import attrs
 import pytest
 
 from roamroute import events
 from roamroute.config import parse_config
 from roamroute.delta import Delta
-from roamroute.effects import EndForward, Forward
-from roamroute.engine import Engine
 from roamroute.errors import ConfigError
 from roamroute.export import FibChange
-from roamroute.hosts import Host
 from roamroute.linux.forwarding import Forwarding
 from roamroute.peering import Peering
 from roamroute.segments import segments_of
@@ -150,32 +146,16 @@ class Taking:
         self.routes = {route.address: route for route in routes}
 
 
-@attrs.define
-class Wanting:
-    """Instead of an engine: what it wants, and sends on."""
-
-    wanted: dict[Address, HostRoute] = attrs.field(factory=dict)
-    forwards: dict[Address, Forward] = attrs.field(factory=dict)
-    hosts: dict[Mac, Host] = attrs.field(factory=dict)
-    foreign: dict[Address, str] = attrs.field(factory=dict)
-
-
 def test_packets_are_taken_for_hosts_that_are_here_and_not_for_those_whose_route_lingers(kept: Kept) -> None:
     address = ip_address("fd44:0:0:1::a")
     here, gone = HostRoute(address, "wlan0"), HostRoute(address, "wlan0", is_lingering=True)
-    taking, engine = Taking(), Wanting()
+    taking = Taking()
     kept.peering.forwarding = cast(Forwarding, taking)
-    kept.peering.follow(cast(Engine, engine), is_exported_told=False)
-    engine.wanted[address] = here
-    kept.peering.deliver(Delta(announced=(here,)), ())
+    kept.peering.deliver(Delta(announced=(here,)))
     assert taking.routes == {address: here}
-    forward = Forward(address, IPv6Address("fd44:0:0:1:726f:616d:0:2"), OTHER, "claimed")
-    engine.wanted[address], engine.forwards[address] = gone, forward
-    kept.peering.deliver(Delta(announced=(gone,)), (forward,))
+    kept.peering.deliver(Delta(announced=(gone,)))
     assert taking.routes == {}
-    kept.peering.deliver_all()
+    kept.peering.deliver_all([gone])
     assert taking.routes == {}
-    engine.wanted[address] = here
-    del engine.forwards[address]
-    kept.peering.deliver(Delta(announced=(here,)), (EndForward(address, "back"),))
+    kept.peering.deliver(Delta(announced=(here,)))
     assert taking.routes == {address: here}
