@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Address, ip_network
 
 from benchmarks.figure import Figure
@@ -15,8 +15,9 @@ from roamroute import events
 from roamroute.admission import Admission
 from roamroute.effects import Probe, SendClaim
 from roamroute.engine import Engine
-from roamroute.policy import Policy
-from roamroute.values import Address, Answer, Basis, Claim, Mac, Neighbour, Nud, PeerId, Station, Verdict
+from roamroute.policy import Handover, Policy
+from roamroute.segments import segments_of
+from roamroute.values import Address, Answer, Basis, Claim, Hint, Mac, Neighbour, Nud, PeerId, Station, Verdict
 
 PREFIX = ip_network("fd44:0:0:1::/64")
 LINK = "wlan0"
@@ -24,6 +25,7 @@ ME: PeerId = IPv6Address("fd44:0:0:a::1")
 PEERS: tuple[PeerId, ...] = tuple(IPv6Address(0xFD4400000000000A << 64 | number) for number in (2, 3, 4))
 HOSTS, ADDRESSES = 1000, 3
 EVENTS = 60_000
+_DEFAULT_HANDOVER = Handover()
 BATCH = 200  # events whose time is taken together: a clock reading costs 0.1 µs, so it does not colour the figure
 
 
@@ -38,9 +40,9 @@ def addresses(number: int) -> tuple[Address, ...]:
     return tuple(PREFIX[spread.getrandbits(64)] for _ in range(ADDRESSES))
 
 
-def full_engine(hosts: int = HOSTS) -> Engine:
+def full_engine(hosts: int = HOSTS, handover: Handover = _DEFAULT_HANDOVER) -> Engine:
     """An engine whose hosts are associated, confirmed and announced."""
-    engine = Engine(Admission((LINK,), (PREFIX,)), Policy(), me=ME)
+    engine = Engine(Admission((LINK,), (PREFIX,)), Policy(), me=ME, handover=handover)
     engine.handle(events.NeighboursResynced(frozenset({LINK}), ()), 0.0)
     for number in range(hosts):
         engine.handle(events.StationConnected(Station(mac(number), LINK)), 0.0)
@@ -114,6 +116,51 @@ def cost_of_events() -> tuple[list[float], int]:
     return samples, len(engine.wanted)
 
 
+def cost_of_arrivals(hosts: int = 5000) -> list[float]:
+    """Microseconds for each association of a hinted host with three addresses: announced, claimed, shared, probed."""
+    handover = Handover(segments=segments_of(ME, (PREFIX,)))
+    engine = Engine(Admission((LINK,), (PREFIX,)), Policy(), me=ME, handover=handover)
+    engine.handle(events.NeighboursResynced(frozenset({LINK}), ()), 0.0)
+    for peer in PEERS:
+        engine.handle(events.PeerJoined(peer), 0.0)
+    for number in range(hosts):
+        hint = Hint(mac(number), 7, PEERS[number % 3], addresses(number))
+        engine.handle(events.HostHinted(hint), 0.0)
+    arrivals = [events.StationConnected(Station(mac(number), LINK)) for number in range(hosts)]
+    samples = _each(engine, arrivals)
+    assert len(engine.wanted) == hosts * ADDRESSES
+    return samples
+
+
+def cost_of_departures(hosts: int = HOSTS) -> list[float]:
+    """Microseconds for each claim of a peer for a host with three addresses: sent on, forgotten, answered."""
+    handover = Handover(segments=segments_of(ME, (PREFIX,)))
+    engine = full_engine(hosts, handover)
+    claims = [
+        events.HostClaimed(
+            Claim(mac(number), 100, PEERS[0], Basis.ASSOCIATION, addresses(number), segments_of(PEERS[0], (PREFIX,)))
+        )
+        for number in range(hosts)
+    ]
+    samples = _each(engine, claims)
+    assert len(engine.forwards) == hosts * ADDRESSES
+    return samples
+
+
+def _each(engine: Engine, came: Sequence[events.Event]) -> list[float]:
+    samples: list[float] = []
+    gc.collect()
+    for number, event in enumerate(came):
+        now = 10.0 + number * 1e-4  # no probe fails meanwhile
+        began = time.perf_counter()
+        engine.handle(event, now)
+        samples.append((time.perf_counter() - began) * 1e6)
+        due = engine.next_wakeup
+        if due is not None and due <= now:
+            engine.tick(now)
+    return sorted(samples)
+
+
 def cost_of_resync(count: int) -> float:
     """Milliseconds for the first resynchronisation with so many neighbours."""
     neighbours = tuple(
@@ -173,6 +220,7 @@ def run() -> list[Figure]:
     samples, wanted = cost_of_events()
     here, remembered = weight_of_a_host()
     ordered = sorted(samples)
+    arrivals, departures = cost_of_arrivals(), cost_of_departures()
     mixture = f"80 % NUD, 17 % roams, {wanted} of {HOSTS * ADDRESSES} routes wanted at the end"
     return [
         Figure("engine, one event, mean", statistics.fmean(samples), "µs", 20, note=mixture, samples=tuple(samples)),
@@ -181,6 +229,10 @@ def run() -> list[Figure]:
         Figure(
             "engine, first resynchronisation, 5,000 neighbours", cost_of_resync(5000), "ms", note="all: at most 1 s"
         ),
+        Figure("engine, association of a hinted host, median", arrivals[len(arrivals) // 2], "µs", note="3 addresses"),
+        Figure("engine, association of a hinted host, p99", arrivals[int(len(arrivals) * 0.99)], "µs"),
+        Figure("engine, loss to a peer's claim, median", departures[len(departures) // 2], "µs", note="3 addresses"),
+        Figure("engine, loss to a peer's claim, p99", departures[int(len(departures) * 0.99)], "µs"),
         Figure("engine, host with 3 addresses, here", here / 1024, "KiB"),
         Figure("engine, host with 3 addresses, remembered", remembered / 1024, "KiB"),
         Figure("engine, routine probes of 3,000 addresses", probes_at_rest(), "per s", note="budget 100 per s"),

@@ -366,7 +366,7 @@ class Claims:
             host.surrendered = ()
         host.taken_from = None
         if claim is not None:
-            self.send_on(host, claim)
+            self.send_on(host, claim, because)
         may_linger = book.policy.handover_linger_s > 0.0 and not book.is_drained
         for entry in list(host.entries.values()):
             is_lingering = may_linger and entry.is_wanted and book.forwards.sends(entry.address)
@@ -387,13 +387,13 @@ class Claims:
         if host.station_link is None or host.surrendered:
             book.unwatch(host, because)
 
-    def send_on(self, host: Host, claim: Claim) -> None:
+    def send_on(self, host: Host, claim: Claim, because: str) -> None:
         """Forward what still arrives for the host to who has claimed it."""
         if not self._handover.is_forwarding:
             return
         book = self._book
         forwards = book.forwards
-        forwards.unstop(claim.addresses[:CLAIM_ADDRESSES], host.mac, f"{claim.peer} claims it for {host.mac}")
+        forwards.unstop(claim.addresses[:CLAIM_ADDRESSES], host.mac, because)
         addresses = dict.fromkeys(forwards.of_host(host.mac))
         is_for_all = self._handover.is_forwarding_all
         if host.sent_on_to != claim.peer:
@@ -401,7 +401,8 @@ class Claims:
             if is_for_all:
                 addresses |= dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
         host.sent_on_to = claim.peer
-        forwards.begin(filter(partial(self._may_forward, host, claim), addresses), claim, book.now, not is_for_all)
+        may_be_sent = filter(partial(self._may_forward, host, claim), addresses)
+        forwards.begin(may_be_sent, claim, book.now, not is_for_all, because)
 
     def bind_named(self, host: Host, claim: Claim) -> None:
         """Remember what the new holder names, like a hint; but what others vouch for is not taken from them by it."""

@@ -74,7 +74,7 @@ class Forwards:
         forward = self._active.get(address)
         return forward is not None and forward.segment is not None
 
-    def begin(self, addresses: Iterable[Address], claim: Claim, now: Instant, is_extended: bool) -> None:
+    def begin(self, addresses: Iterable[Address], claim: Claim, now: Instant, is_extended: bool, because: str) -> None:
         """Send the addresses on to who made the claim; one that it takes no packets for is not sent on any more."""
         for address in addresses:
             sending = self._sending.get(address)
@@ -91,7 +91,7 @@ class Forwards:
             duration = min(self._policy.forwarding_s, self._policy.forwarding_limit_s)
             if not is_extended and self._policy.handover_linger_s:
                 duration = min(duration, self._policy.handover_linger_s)
-            forward = Forward(address, segment, claim.peer, f"claimed by {claim.peer}")
+            forward = Forward(address, segment, claim.peer, because)
             self._add(forward, _Sending(claim.mac, claim.order, now, is_extended, now), now + duration)
 
     def stop(self, address: Address, host: Host, now: Instant) -> None:

@@ -56,13 +56,15 @@ class Oscillations:
             moves = deque(((now, former, False),), maxlen=self._policy.oscillation_moves + 2)
         while moves and moves[0][0] < began:
             moves.popleft()
-        moves.append((now, holder, any(holder == before for _, before, _ in moves)))
+        is_return = any(holder == before for _, before, _ in moves)
+        moves.append((now, holder, is_return))
         self._moves[mac] = moves
         oldest = next(iter(self._moves))
         if self._moves[oldest][-1][0] < began or len(self._moves) > self._policy.hosts_remembered:
             del self._moves[oldest]
-        returns = sum(is_return for _, _, is_return in moves)
-        if mac in self._held or returns <= self._policy.oscillation_moves:
+        if not is_return or mac in self._held or len(moves) <= self._policy.oscillation_moves:
+            return None
+        if sum(was_return for _, _, was_return in moves) <= self._policy.oscillation_moves:
             return None
         return self._hold(mac, now)
 

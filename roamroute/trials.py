@@ -48,7 +48,7 @@ class Trials:
         if claim.order == host.order:
             if host.holder == claim.peer:
                 # A hint or an answer may have told of it before the claim came.
-                self._claims.send_on(host, claim)
+                self._claims.send_on(host, claim, "known to be claimed")
                 self._claims.bind_named(host, claim)
             denied = tuple(entry.address for entry in self._doubtful(claim))
             self._answer(claim, Verdict.ACCEPTED, host, "known", denied)
@@ -92,7 +92,8 @@ class Trials:
             return
         # Without an address of the host there is nothing to test. The station may be a ghost, or live and new.
         is_proof = claim.basis is Basis.ASSOCIATION
-        self._claims.lose(host, claim.sequence, claim.peer, f"claimed by {claim.peer}", claim, may_expel=is_proof)
+        because = f"claimed by {claim.peer}"
+        self._claims.lose(host, claim.sequence, claim.peer, because, claim, may_expel=is_proof)
         denied = tuple(entry.address for entry in doubtful)
         for address in set(claim.addresses[:CLAIM_ADDRESSES]).difference(denied):
             self._book.unbind_from_others(address, claim.mac)
@@ -100,7 +101,7 @@ class Trials:
             self._open_trial(claim, doubtful)
             self._answer(claim, Verdict.PENDING, host, "another host has one of its addresses here")
         else:
-            self._answer(claim, Verdict.ACCEPTED, host, f"claimed by {claim.peer}", denied)
+            self._answer(claim, Verdict.ACCEPTED, host, because, denied)
 
     def _doubtful(self, claim: Claim) -> list[Entry]:
         """Our entries of other hosts for addresses that the claim names."""

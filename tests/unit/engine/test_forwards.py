@@ -57,7 +57,7 @@ from roamroute.values import Address, HostRoute, Mac, Nud, PeerId, Segments, Ver
 
 def forward(which: Address = A1, peer: PeerId = PEER1) -> Forward:
     segments = {PEER1: SEGMENTS1, PEER3: SEGMENTS3}[peer]
-    return Forward(which, segments.for_address(which), peer, because=f"claimed by {peer}")
+    return Forward(which, segments.for_address(which), peer, because=ANY)
 
 
 def lingering(which: Address = A1) -> Announce:
