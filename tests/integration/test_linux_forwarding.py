@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import IPv6Address
 
 import pytest
 
@@ -19,8 +20,8 @@ from roamroute.events import ForwardUsed
 from roamroute.export import KernelNumbers
 from roamroute.linux.forwarding import Forwarding, remove_left_overs
 from roamroute.linux.rtnetlink import GROUP_IPV6_ROUTE, Notifications, Refusal, Requests
-from roamroute.values import HostRoute
-from roamroute.wire import netlink
+from roamroute.values import Address, HostRoute
+from roamroute.wire import netlink, tunnelled
 
 from .linux_namespaces import eventually
 from .linux_tunnels import SERVER, SERVER4, STATION, STATION4, TABLES, Mesh, make_mesh, mesh_address, segments
@@ -78,8 +79,8 @@ def test_what_still_arrives_at_the_old_access_point_reaches_the_station_at_the_n
 def test_nothing_is_left_after_clear(mesh: Mesh) -> None:
     def everything() -> str:
         whats = [f"ip -{family} {what}" for family in (6, 4) for what in ("rule", "route show table all")]
-        shown = [mesh.on("a", what, check=False) for what in whats]
-        return "\n".join(line for text in shown for line in text.splitlines() if "144" in line or "454" in line)
+        shown = [mesh.on("a", what, check=False) for what in (*whats, "nft list ruleset")]
+        return "\n".join(line for text in shown for line in text.splitlines() if re.search("144|454|drop", line))
 
     before = everything()
     old = mesh.forwarding("a")
@@ -120,6 +121,39 @@ async def test_the_first_packet_that_is_sent_on_is_told_at_once_and_the_others_o
         before = list(events)
         await asyncio.to_thread(mesh.pings, count=3)
         assert events == before
+
+
+async def test_under_load_few_packets_wake_anybody(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[bytes] = []
+    real = tunnelled.inner_addresses
+
+    def look(packet: bytes) -> tuple[Address, Address]:
+        looked_at.append(packet)
+        return real(packet)
+
+    monkeypatch.setattr(tunnelled, "inner_addresses", look)
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    async with running(mesh, "a", old):
+        roam(mesh, old, new)
+        await asyncio.sleep(0)
+        await asyncio.to_thread(mesh.pings, count=60)  # 3 s
+        assert 2 <= len(looked_at) <= 10
+        assert new.status().taken[mesh_address("a")] >= 60
+
+
+async def test_packets_of_our_own_clients_do_not_tell_that_a_forward_is_used(mesh: Mesh) -> None:
+    """They say nothing of the routing, and would keep it in use for as long as two neighbours talk."""
+    old, new = mesh.forwarding("a"), mesh.forwarding("b")
+    async with running(mesh, "a", old):
+        roam(mesh, old, new)
+        neighbour = IPv6Address("fd44:0:0:1::78")
+        old.deliver(Delta(announced=(HostRoute(neighbour, "wlan0"),)))
+        await asyncio.sleep(0)
+        mesh.on("a", f"ip addr add {neighbour}/128 dev lo")
+        mesh.on("a", f"ping -c 3 -i 0.05 -W 1 -I {neighbour} {STATION}", check=False)
+        await eventually(lambda: new.status().taken[mesh_address("a")] >= 3)
+        await asyncio.sleep(0.1)
+        assert mesh.events["a"] == []
 
 
 # what others do to our rules and routes

@@ -140,11 +140,20 @@ def test_a_packet_with_a_routing_header_is_taken_from_peers_only_too(scene: Scen
     assert not scene.station.heard()
 
 
+@pytest.mark.parametrize("has_packet_filter", [True, False])
 @pytest.mark.parametrize("target", ["a", "b", "c"])
-def test_a_client_reaches_no_segment_whoever_it_says_it_is(scene: Scene, target: str) -> None:
-    """On access point b: its own segments and those of the others, from its own address, a peer's and the AP's."""
+def test_a_client_reaches_no_segment_whoever_it_says_it_is(scene: Scene, target: str, has_packet_filter: bool) -> None:
+    """On access point b: its own segments and those of the others, from its own address, a peer's and the AP's.
+
+    The policy rules alone let the last one pass.
+    """
+    sources = [STATION, mesh_address("a"), mesh_address("c"), SERVER]
+    if has_packet_filter:
+        sources.append(mesh_address("b"))
+    else:
+        scene.mesh.on("b", "nft flush ruleset")
     for segment, inner in ((segments(target).ipv6, inner6), (segments(target).ipv4, inner4)):
-        for source in (STATION, mesh_address("a"), mesh_address("c"), mesh_address("b"), SERVER):
+        for source in sources:
             scene.send("sta", "wb", outer(source, segment) / inner(), to=("b", "wlan0"))
     # What is sent afterwards and allowed comes out behind what is not.
     scene.send(
