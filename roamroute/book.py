@@ -18,7 +18,7 @@ from roamroute.forwards import Forwards
 from roamroute.hosts import Entry, Forgotten, Host
 from roamroute.lingering import Lingering
 from roamroute.oscillations import Oscillations
-from roamroute.policy import Policy
+from roamroute.policy import Handover, Policy
 from roamroute.questions import Questions
 from roamroute.schedule import Budget, Timetable
 from roamroute.values import Address, HostRoute, Instant, Mac, Neighbour, Nud, PeerId, Seconds
@@ -41,9 +41,10 @@ HOST_TIMES = (
 class Book:
     """State and primitive moves. `now` is set by the engine at every call from outside."""
 
-    def __init__(self, admission: Admission, policy: Policy, me: PeerId | None, seed: int) -> None:
+    def __init__(self, admission: Admission, policy: Policy, me: PeerId | None, seed: int, handover: Handover) -> None:
         self.admission = admission
         self.policy = policy
+        self.handover = handover
         self.me = me
         self.now: Instant = 0.0
         self.is_drained = False
@@ -127,6 +128,8 @@ class Book:
     def next_wakeup(self) -> Instant | None:
         """When something is due."""
         due = [] if self.times.next_due is None else [self.times.next_due]
+        if self._effects:
+            due.append(self.now)
         if self._urgent:
             due.append(self._urgent_budget.next_token_at(self.now))
         if self._routine:

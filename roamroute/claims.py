@@ -17,7 +17,6 @@ from roamroute.book import Book
 from roamroute.effects import DropClaim, Note, SendClaim
 from roamroute.ghosts import Ghosts
 from roamroute.hosts import Entry, Host
-from roamroute.policy import Handover
 from roamroute.schedule import Budget
 from roamroute.values import Address, Answer, Basis, Claim, Instant, Mac, PeerId, Seconds, Segments, Verdict
 
@@ -39,10 +38,9 @@ _RETRY_PAUSE_S: Seconds = 0.02  # between the claims that a peer hears which com
 class Claims:
     """The part of the engine that asks peers."""
 
-    def __init__(self, book: Book, ghosts: Ghosts, handover: Handover) -> None:
+    def __init__(self, book: Book, ghosts: Ghosts) -> None:
         self._book = book
         self._ghosts = ghosts
-        self._handover = handover
         self.peers: frozenset[PeerId] = frozenset()
         self.met_at: dict[PeerId, Instant] = {}  # when each was up for the first time since our start
         self._budget = Budget(_ADDRESS_CLAIMS_PER_S, _ADDRESS_CLAIMS_BURST)
@@ -132,7 +130,11 @@ class Claims:
 
     def _segments(self) -> Segments:
         # While drained our segments are not announced: what is sent there goes nowhere.
-        return Segments() if self._book.is_drained or not self._handover.is_forwarding else self._handover.segments
+        return (
+            Segments()
+            if self._book.is_drained or not self._book.handover.is_forwarding
+            else self._book.handover.segments
+        )
 
     def _age(self, host: Host) -> Seconds | None:
         return None if host.held_since is None else self._book.now - host.held_since
@@ -389,13 +391,13 @@ class Claims:
 
     def send_on(self, host: Host, claim: Claim, because: str) -> None:
         """Forward what still arrives for the host to who has claimed it."""
-        if not self._handover.is_forwarding:
+        if not self._book.handover.is_forwarding:
             return
         book = self._book
         forwards = book.forwards
         forwards.unstop(claim.addresses[:CLAIM_ADDRESSES], host.mac, because)
         addresses = dict.fromkeys(forwards.of_host(host.mac))
-        is_for_all = self._handover.is_forwarding_all
+        is_for_all = self._book.handover.is_forwarding_all
         if host.sent_on_to != claim.peer:
             addresses |= dict.fromkeys((*host.surrendered, *host.entries))
             if is_for_all:
@@ -407,7 +409,7 @@ class Claims:
     def bind_named(self, host: Host, claim: Claim) -> None:
         """Remember what the new holder names, like a hint; but what others vouch for is not taken from them by it."""
         book = self._book
-        if not claim.addresses or not self._handover.is_sharing_hints:
+        if not claim.addresses or not self._book.handover.is_sharing_hints:
             if host.hinted_by != claim.peer:
                 book.set_hinter(host, None)
             return

@@ -69,17 +69,31 @@ class Engine:
         handover: Handover = _DEFAULT_HANDOVER,
     ) -> None:
         self.policy = policy
-        self.handover = handover
         self._admission = admission
-        self._book = Book(admission, policy, me, seed)
+        self._book = Book(admission, policy, me, seed, handover)
         self._ghosts = Ghosts(self._book)
-        self._claims = Claims(self._book, self._ghosts, handover)
-        self._hints = Hints(self._book, self._claims, self._ghosts, handover.is_sharing_hints)
+        self._claims = Claims(self._book, self._ghosts)
+        self._hints = Hints(self._book, self._claims, self._ghosts)
         self._trials = Trials(self._book, self._claims)
         self._presence = Presence(self._book, self._claims, self._ghosts)
         self._foreign: dict[Address, str] = {}
         self._known_links: set[str] = set()
         """Links of which a `NeighboursResynced` has told: what a later one adds was not announced before."""
+
+    @property
+    def handover(self) -> Handover:
+        """What this access point takes part in; may be set at any time, what follows from it comes with the next tick.
+
+        Where forwarding has become impossible nothing is sent on any more, and nothing lingers.
+        """
+        return self._book.handover
+
+    @handover.setter
+    def handover(self, handover: Handover) -> None:
+        self._book.handover = handover
+        if not handover.is_forwarding:
+            for address in list(self._book.forwards.active):
+                self._book.forwards.end(address, "nothing can be sent on")
 
     # -- what others may look at ------------------------------------------------------------------------------------
 

@@ -25,12 +25,15 @@ _LOOK_AGAIN_S: Seconds = 60.0  # at least, between two looks at what has become 
 class Hints:
     """The part of the engine that shares bindings."""
 
-    def __init__(self, book: Book, claims: Claims, ghosts: Ghosts, is_on: bool) -> None:
+    def __init__(self, book: Book, claims: Claims, ghosts: Ghosts) -> None:
         self._book = book
         self._claims = claims
         self._ghosts = ghosts
-        self._is_on = is_on and book.me is not None
         self._shared: dict[Mac, Hint] = {}
+
+    @property
+    def _is_on(self) -> bool:
+        return self._book.handover.is_sharing_hints and self._book.me is not None
 
     # -- ours -------------------------------------------------------------------------------------------------------
 

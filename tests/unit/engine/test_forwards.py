@@ -423,3 +423,16 @@ def test_a_neighbour_claim_of_ours_ends_what_is_sent_on_but_withdraws_nothing_ye
     do(play, answered(11), answered(11, peer=PEER3), wait(20.0))
     assert not play.skim(Withdraw)
     assert dict(play.engine.wanted) == {A1: announce(A1).route}
+
+
+def test_what_becomes_impossible_while_it_runs_ends_and_is_offered_no_more() -> None:
+    play = lost_play()
+    play.engine.handover = CLAIMS_ONLY
+    assert play.engine.next_wakeup == play.now
+    play >> wait(0.0)
+    play << (end(A1, "nothing can be sent on"), withdraw_lingering(A1))
+    play >> connected()
+    assert [effect.claim.segments for effect in play.skim(SendClaim)] == [Segments()]
+    play.engine.handover = Handover(segments=OUR_SEGMENTS)
+    play >> connected()
+    assert [effect.claim.segments for effect in play.skim(SendClaim)] == [OUR_SEGMENTS]
