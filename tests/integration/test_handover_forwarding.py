@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 
+from roamroute.lab import addresses
 from roamroute.lab.radio import Client
 from roamroute.lab.topology import Router
+from roamroute.lab.traffic import Download
 from roamroute.lab.waiting import wait_until
 
-from .still_mesh import TABLES, StillMesh, make_still_mesh, silence, tapped
+from .still_mesh import LINGER_S, TABLES, StillMesh, make_still_mesh, silence, tapped
 from .world import LIMIT_S, MARKS, all_addresses, is_answered
 
+DOWNLOAD_BYTES_PER_SECOND = 400_000.0
 CROSSINGS = 6
 """On the wires between routers and access points a packet is seen once on its way to the old access point, twice in the
 tunnel; a client that goes back while it is on its way costs as much again."""
@@ -77,6 +80,20 @@ def test_packets_of_the_greatest_size_that_fits_pass(still: StillMesh, client: C
     client.roam(second)
     wait_until(lambda: is_answered(still.server, client.main_address), "it is reached", LIMIT_S)
     still.server.run("ping", "-c1", "-W2", "-s", str(1460 - 48), str(client.main_address))
+
+
+def test_a_download_goes_on_whose_packets_are_too_big_for_the_tunnel(still: StillMesh, client: Client) -> None:
+    """Every link has 1500 octets, the tunnel 1460: the sender is told."""
+    _, second, third = still.access_points
+    download = Download(
+        still.sandbox, still.server, addresses.SERVER, client.namespace, client.main_address, DOWNLOAD_BYTES_PER_SECOND
+    )
+    wait_until(download.has_begun, "the download has begun", LIMIT_S)
+    for access_point in (second, third):
+        client.roam(access_point)
+        still.wait_here(access_point, *client.addresses)
+    result = download.finish()
+    assert result.is_verified, result.error
 
 
 def test_it_ends_when_nothing_arrives_any_more_and_at_its_limit_when_something_does(
@@ -221,6 +238,10 @@ def test_a_gateway_sends_on_by_itself_when_the_old_access_point_is_dead(still: S
                     client.roam(access_point)
                     still.wait_forwarded(still.gateway, client.main_address, access_point)
                     downlink.wait_arriving(client.connected_at)
+            # Every packet comes this way: that does not keep it in the tunnel when the routers know the way by now.
+            still.lead(third, *client.addresses)
+            still.wait_not_forwarded(still.gateway, client.main_address, LINGER_S + 5.0)
+            downlink.wait_arriving(time.monotonic())
         still.repair()
 
 
@@ -265,7 +286,8 @@ def _traces(router: Router) -> list[str]:
     for family in ("-6", "-4"):
         routes = router.namespace.run("ip", family, "route", "show", "table", "all").splitlines()
         found += [route for route in routes if any(f"table {table}" in route for table in TABLES)]
-    return found
+    filters = router.namespace.run("nft", "list", "tables").splitlines()
+    return found + [each for each in filters if "roamroute_guard" in each]
 
 
 def _is_prepared(router: Router) -> bool:

@@ -113,6 +113,19 @@ def test_a_peer_that_hung_in_the_middle_of_a_handover_sends_on_when_it_wakes(sti
         downlink.wait_arriving(client.connected_at)
 
 
+def test_a_new_access_point_that_hung_in_the_middle_of_a_handover_has_the_client_when_it_wakes(
+    still: StillMesh, client: Client
+) -> None:
+    first, second, _ = still.access_points
+    silence(client)
+    with still.downlink(client.main_address) as downlink:
+        with still.stopped(second):
+            client.roam(second)
+            assert still.announcers(client.main_address) == [first.name]
+        still.wait_here(second, *client.addresses)
+        downlink.wait_arriving(client.connected_at)
+
+
 @pytest.mark.parametrize("way", [(1, 2), (1, 0), (2, 1, 0, 1)], ids=["onwards", "back", "about"])
 def test_a_partition_that_heals_leaves_one_announcer(still: StillMesh, client: Client, way: tuple[int, ...]) -> None:
     """The first access point hears of nothing while the client moves; the others hear each other."""

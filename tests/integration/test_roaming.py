@@ -268,7 +268,8 @@ def test_a_clean_stop_withdraws_everything_and_a_start_brings_it_back(world: Wor
     daemon = world.daemons[third.name]
     daemon.stop()
     ours = "".join(
-        third.namespace.run("ip", "-6", "route", "show", "proto", number) for number in ("144", "145", "146")
+        third.namespace.run("ip", "-6", "route", "show", "proto", number)
+        for number in ("144", "145", "146", "147", "148")
     )
     assert not ours
     world.wait_gone(*client.addresses)
