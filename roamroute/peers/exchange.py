@@ -6,6 +6,7 @@ A datagram from an address that is no peer's costs one look-up and a count.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -35,6 +36,7 @@ from roamroute.peers.hints import HintLog
 from roamroute.peers.key import KEYS_MAXIMUM
 from roamroute.peers.sealing import SharedKey
 from roamroute.peers.session import Entropy, Pairing, Step
+from roamroute.schedule import Timetable
 from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, Mac, PeerId, Seconds, Verdict
 
 PEERS_MAXIMUM = 256
@@ -137,13 +139,15 @@ class Exchange:
         self._traffic: dict[PeerId, _Traffic] = {}
         self._courier = Courier()
         self._hints = HintLog(int.from_bytes(entropy(6), "big"))
-        self._pairings_wakeup: Instant | None = None
+        self._wakeups: Timetable[PeerId] = Timetable()
+        self._dues: dict[PeerId, Instant] = {}
+        """What is in `_wakeups`: not later than what the peer's pairing wants, and set anew only when it is."""
         self._counters: Counter[str] = Counter()
 
     @property
     def next_wakeup(self) -> Instant | None:
         """When `tick` has something to do; None without peers. It may be early, never late."""
-        due = (self._courier.next_wakeup, self._pairings_wakeup, self._hints.next_wakeup)
+        due = (self._courier.next_wakeup, self._wakeups.next_due, self._hints.next_wakeup)
         return min((instant for instant in due if instant is not None), default=None)
 
     @property
@@ -203,6 +207,8 @@ class Exchange:
             if self._pairings.pop(peer).is_up:
                 events.append(PeerLost(peer))
             self._hints.leave(peer)
+            self._wakeups.cancel(peer)
+            self._dues.pop(peer, None)
             del self._traffic[peer]
         for peer in ranked[:PEERS_MAXIMUM]:
             if peer not in self._pairings:
@@ -316,11 +322,9 @@ class Exchange:
         for batch in self._hints.tick(now):
             self._counters["hint_batches_repeated" if batch.is_repetition else "hint_batches_sent"] += 1
             datagrams += ((batch.peer, datagram) for datagram in self._pairings[batch.peer].carry(batch.messages))
-        if self._pairings_wakeup is not None and self._pairings_wakeup <= now:
-            for pairing in self._pairings.values():
-                if pairing.next_wakeup <= now:
-                    self._take(pairing, pairing.tick(now), now, datagrams, events)
-            self._pairings_wakeup = min((pairing.next_wakeup for pairing in self._pairings.values()), default=None)
+        for peer in tuple(self._wakeups.pop_due(now)):
+            del self._dues[peer]
+            self._take(self._pairings[peer], self._pairings[peer].tick(now), now, datagrams, events)
         return self._outcome(datagrams, events)
 
     def _take(
@@ -344,6 +348,7 @@ class Exchange:
             self._traffic[peer].hint_token = None
         if step.has_joined or step.has_restarted:
             events.append(PeerJoined(peer))
+            self._hints.leave(peer)
             if Capability.HINTS in pairing.capabilities:
                 self._hints.join(peer, now)
         if step.is_ready:
@@ -373,8 +378,9 @@ class Exchange:
                     self._counters["reports_received"] += 1
                     events.append(HandoverReported(peer, message))
         due = pairing.next_wakeup
-        if self._pairings_wakeup is None or due < self._pairings_wakeup:
-            self._pairings_wakeup = due
+        if due < self._dues.get(peer, math.inf):
+            self._dues[peer] = due
+            self._wakeups.set(peer, due)
 
     def _take_hints(self, peer: PeerId, hints: list[Hint], token: int, now: Instant, events: list[Event]) -> bool:
         """Take a batch of hints; True when it is to be acknowledged: it is taken now, or was the last time.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from ipaddress import IPv6Address
+
 import pytest
 from peers_network import FIRST, SECOND, THIRD, Network, claim_of, station
 
@@ -180,3 +183,30 @@ def test_a_report_reaches_the_claimant() -> None:
     assert HandoverReported(FIRST, report) in network.nodes[SECOND].events
     assert network.nodes[THIRD].reports == []
     assert network.nodes[FIRST].exchange.counters["reports_sent"] == 1
+
+
+def test_255_dead_peers_cost_a_fixed_amount() -> None:
+    """Never there, or gone: memory that does not grow, and few datagrams, also while hosts roam."""
+    dead = [IPv6Address(int(SECOND) + 100 + number) for number in range(253)]
+    network = Network(FIRST, SECOND)
+    network.settle()
+    first = network.nodes[FIRST]
+    network.start(THIRD)
+    network.settle()
+    del network.nodes[THIRD]
+    network.perform(first, first.exchange.set_peers([SECOND, THIRD, *dead], network.now))
+    network.run(60.0)
+    tracemalloc.start()
+    held = []
+    for number in range(8):
+        network.sent = []
+        network.claim(first, claim_of(number % 2, FIRST, number + 1))
+        share(network, hint_of(number % 2, FIRST, number + 1))
+        network.run(6.0)
+        assert len(network.sent) / 6.0 < 255 * (0.12 + 0.9)  # a hello every 9 s; one a second while the claim waits
+        network.sent, first.events, network.nodes[SECOND].events = [], [], []
+        held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert held[-1] - held[2] < 50_000
+    network.claim(first, claim_of(99))
+    assert network.run(1.0, lambda: bool(first.answers)) == pytest.approx(2 * network.delay_s)

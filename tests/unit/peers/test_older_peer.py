@@ -98,25 +98,46 @@ def test_it_is_sent_nothing_that_it_does_not_know(pair: Pair) -> None:
     assert (peer.is_up, peer.capabilities, peer.hints_held, peer.hints_unacknowledged) == (True, (), 0, 1)
 
 
-def test_it_is_told_everything_after_its_upgrade(pair: Pair) -> None:
-    pair.exchange.share_hint(Hint(claim_of(1).mac, 1, FIRST, (LOWER,)), pair.now)
-    pair.run(1.0)
+def upgrade(pair: Pair) -> list[Event]:
+    """Start roamroute in the older peer's place; return what that is told within a second."""
     upgraded = Exchange(pair.older.own, (KEY,), os.urandom)
     events: list[Event] = []
     waiting = [(True, datagram) for _, datagram in upgraded.set_peers([pair.older.peer], pair.now).datagrams]
-    while waiting or (pair.exchange.next_wakeup is not None and pair.exchange.next_wakeup <= pair.now + 1.0):
+    end = pair.now + 1.0
+    while waiting or (pair.exchange.next_wakeup is not None and pair.exchange.next_wakeup <= end):
         if not waiting:
             pair.now = max(pair.now, pair.exchange.next_wakeup or 0.0)
             waiting += [(False, datagram) for _, datagram in pair.exchange.tick(pair.now).datagrams]
             continue
         is_ours, datagram = waiting.pop(0)
-        end, source = (pair.exchange, pair.older.own) if is_ours else (upgraded, pair.older.peer)
-        outcome = end.receive(datagram, source, pair.now)
+        place, source = (pair.exchange, pair.older.own) if is_ours else (upgraded, pair.older.peer)
+        outcome = place.receive(datagram, source, pair.now)
         events += () if is_ours else outcome.events
         waiting += [(not is_ours, datagram) for _, datagram in outcome.datagrams]
-    assert [type(event).__name__ for event in events] == ["PeerJoined", "HostHinted"]
+    return events
+
+
+def test_it_is_told_everything_after_its_upgrade(pair: Pair) -> None:
+    pair.exchange.share_hint(Hint(claim_of(1).mac, 1, FIRST, (LOWER,)), pair.now)
+    pair.run(1.0)
+    assert [type(event).__name__ for event in upgrade(pair)] == ["PeerJoined", "HostHinted"]
     (peer,) = pair.exchange.status()
     assert (peer.capabilities, peer.hints_held) == (("hints", "reports", "segments"), 1)
+
+
+def test_it_is_told_nothing_any_more_after_going_back(pair: Pair) -> None:
+    pair.exchange.share_hint(Hint(claim_of(1).mac, 1, FIRST, (LOWER,)), pair.now)
+    upgrade(pair)
+    pair.older = OlderPeer(pair.older.own, pair.older.peer, KEY)
+    pair.hear(pair.older.greet())
+    pair.exchange.share_hint(Hint(claim_of(2).mac, 1, FIRST, (LOWER,)), pair.now)
+    pair.run(30.0)
+    assert pair.older.unknown == []
+    (peer,) = pair.exchange.status()
+    assert (peer.is_up, peer.capabilities, peer.hints_held) == (True, (), 0)
+    assert pair.exchange.next_wakeup is not None
+    pair.perform(pair.exchange.send_claim(claim_of(3, FIRST), pair.now))
+    assert len(pair.older.claims) == 1
 
 
 def test_the_hello_and_claim_of_its_page_are_understood() -> None:
