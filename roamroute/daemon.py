@@ -330,6 +330,7 @@ class Daemon:
         """It has become possible to take encapsulated packets, or impossible: who looks for us there must know."""
         assert self.peering is not None
         self.engine.handover = self.peering.handover
+        self._rearm()
         if self.is_synced:
             self.fib.apply_all(self._published())
             self.peering.deliver_all(self.engine.wanted.values())
