@@ -92,7 +92,7 @@ class Engine:
     def handover(self, handover: Handover) -> None:
         self._book.handover = handover
         if not handover.is_forwarding:
-            for address in list(self._book.forwards.active):
+            for address in list(self._book.forwards):
                 self._book.forwards.end(address, "nothing can be sent on")
 
     # -- what others may look at ------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Engine:
     @property
     def forwards(self) -> Mapping[Address, Forward]:
         """What still arrives for hosts that peers have taken, and where it is sent on to; a live read-only view."""
-        return self._book.forwards.active
+        return MappingProxyType(self._book.forwards)
 
     @property
     def lingering(self) -> Mapping[Address, Instant]:
@@ -123,7 +123,7 @@ class Engine:
 
         What arrives for them is sent on; none of them is an entry of a host, unless it is just coming back.
         """
-        return self._book.lingering.until
+        return MappingProxyType(self._book.lingering)
 
     @property
     def oscillating(self) -> Mapping[Mac, Instant]:

@@ -10,8 +10,7 @@ IPv6 packets find no client link to go out of; IPv4 packets would be routed back
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -31,6 +30,7 @@ class _Sending:
     """Why an address is sent on. `is_extended`: as long as packets come. On a router that all packets pass anyway it
     would never end, and what it knows of the routing it knows at first hand."""
 
+    forward: Forward
     mac: Mac
     order: tuple[int, int, int]
     began_at: Instant
@@ -38,7 +38,7 @@ class _Sending:
     used_at: Instant
 
 
-class Forwards:
+class Forwards(Mapping[Address, Forward]):
     """At most one for each address, `forwards_total` in all. `ask` takes the effects, `times` holds the ends."""
 
     def __init__(
@@ -50,20 +50,20 @@ class Forwards:
         self._policy = policy
         self._times = times
         self._ask = ask
-        self._active: dict[Address, Forward] = {}  # the oldest claim first
-        self._sending: dict[Address, _Sending] = {}
+        self._sending: dict[Address, _Sending] = {}  # the oldest claim first
         self._of_host: dict[Mac, dict[Address, None]] = {}
 
-    @property
-    def active(self) -> Mapping[Address, Forward]:
-        """All of them; a live read-only view."""
-        return MappingProxyType(self._active)
+    def __getitem__(self, address: Address) -> Forward:
+        return self._sending[address].forward
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(self._sending)
 
     def __len__(self) -> int:
-        return len(self._active)
+        return len(self._sending)
 
-    def __contains__(self, address: Address) -> bool:
-        return address in self._active
+    def __contains__(self, address: object) -> bool:
+        return address in self._sending
 
     def of_host(self, mac: Mac) -> tuple[Address, ...]:
         """The addresses that are sent on for this host."""
@@ -71,35 +71,36 @@ class Forwards:
 
     def sends(self, address: Address) -> bool:
         """True when packets for the address go to a peer; false when they are stopped."""
-        forward = self._active.get(address)
-        return forward is not None and forward.segment is not None
+        sending = self._sending.get(address)
+        return sending is not None and sending.forward.segment is not None
 
     def begin(self, addresses: Iterable[Address], claim: Claim, now: Instant, is_extended: bool, because: str) -> None:
         """Send the addresses on to who made the claim; one that it takes no packets for is not sent on any more."""
+        order = claim.order
         for address in addresses:
             sending = self._sending.get(address)
             is_same_host = sending is not None and sending.mac == claim.mac
-            if sending is not None and is_same_host and sending.order >= claim.order:
+            if sending is not None and is_same_host and sending.order >= order:
                 continue
             segment = claim.segments.for_address(address)
             if segment is None:
                 self.end(address, f"{claim.peer} has the host, and takes no packets for it")
                 continue
-            if sending is not None and is_same_host and self._active[address].segment == segment:
-                sending.order = claim.order  # it has claimed again: nothing is new
+            if sending is not None and is_same_host and sending.forward.segment == segment:
+                sending.order = order  # it has claimed again: nothing is new
                 continue
             duration = min(self._policy.forwarding_s, self._policy.forwarding_limit_s)
             if not is_extended and self._policy.handover_linger_s:
                 duration = min(duration, self._policy.handover_linger_s)
             forward = Forward(address, segment, claim.peer, because)
-            self._add(forward, _Sending(claim.mac, claim.order, now, is_extended, now), now + duration)
+            self._add(_Sending(forward, claim.mac, order, now, is_extended, now), now + duration)
 
     def stop(self, address: Address, host: Host, now: Instant) -> None:
         """Let nothing for an address of a host that has gone be routed back to who sends it on to us."""
         until = host.taken_at + _REPEATED_S + self._policy.handover_linger_s + self._policy.forwarding_s
-        if address.version == 4 and host.taken_from is not None and now < until and address not in self._active:
+        if address.version == 4 and host.taken_from is not None and now < until and address not in self._sending:
             forward = Forward(address, None, host.taken_from, f"gone, and {host.taken_from} may send on to us")
-            self._add(forward, _Sending(host.mac, host.order, now, False, now), until)
+            self._add(_Sending(forward, host.mac, host.order, now, False, now), until)
 
     def unstop(self, addresses: Iterable[Address], mac: Mac, because: str) -> None:
         """Another host has these addresses now, somewhere."""
@@ -107,16 +108,16 @@ class Forwards:
             if not self.sends(address):
                 self.end_other(address, mac, because)
 
-    def _add(self, forward: Forward, sending: _Sending, until: Instant) -> None:
-        self._remove(forward.address)
-        if len(self._active) >= self._policy.forwards_total:
+    def _add(self, sending: _Sending, until: Instant) -> None:
+        address = sending.forward.address
+        self._remove(address)
+        if len(self._sending) >= self._policy.forwards_total:
             self._ask(Note("forwards-total", f"more than {self._policy.forwards_total} addresses are sent on"))
-            self.end(next(iter(self._active)), "too many others are sent on")
-        self._active[forward.address] = forward
-        self._sending[forward.address] = sending
-        self._of_host.setdefault(sending.mac, {})[forward.address] = None
-        self._times.set(("forward", forward.address), until)
-        self._ask(forward)
+            self.end(next(iter(self._sending)), "too many others are sent on")
+        self._sending[address] = sending
+        self._of_host.setdefault(sending.mac, {})[address] = None
+        self._times.set(("forward", address), until)
+        self._ask(sending.forward)
 
     def end(self, address: Address, because: str) -> None:
         """Do not send it on any more."""
@@ -131,7 +132,7 @@ class Forwards:
 
     def end_other(self, address: Address, mac: Mac, because: str) -> None:
         """Do not send it on for any other host than this."""
-        if address in self._active and self._sending[address].mac != mac:
+        if address in self._sending and self._sending[address].mac != mac:
             self.end(address, because)
 
     def used(self, address: Address, now: Instant) -> None:
@@ -152,9 +153,9 @@ class Forwards:
             self.end(address, "its time is up")
 
     def _remove(self, address: Address) -> bool:
-        if self._active.pop(address, None) is None:
+        sending = self._sending.pop(address, None)
+        if sending is None:
             return False
-        sending = self._sending.pop(address)
         of_host = self._of_host[sending.mac]
         del of_host[address]
         if not of_host:

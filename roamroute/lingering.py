@@ -6,34 +6,33 @@ the former access point goes on announcing for a while, as long as it sends on w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 
 from roamroute.values import Address, HostRoute, Instant, Mac
 
 
-class Lingering:
-    """At most one route for each address. Bounded by the forwards, which each of them needs."""
+class Lingering(Mapping[Address, Instant]):
+    """At most one route for each address, until when. Bounded by the forwards, which each of them needs."""
 
     def __init__(self) -> None:
-        self._until: dict[Address, Instant] = {}
-        self._routes: dict[Address, tuple[HostRoute, Mac]] = {}
+        self._routes: dict[Address, tuple[HostRoute, Mac, Instant]] = {}
         self._of_host: dict[Mac, dict[Address, None]] = {}
 
-    @property
-    def until(self) -> Mapping[Address, Instant]:
-        """The addresses, with the time at which their routes are withdrawn; a live read-only view."""
-        return MappingProxyType(self._until)
+    def __getitem__(self, address: Address) -> Instant:
+        return self._routes[address][2]
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(self._routes)
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._routes)
 
-    def __contains__(self, address: Address) -> bool:
-        return address in self._until
+    def __contains__(self, address: object) -> bool:
+        return address in self._routes
 
     def routes(self) -> tuple[HostRoute, ...]:
         """All of them."""
-        return tuple(route for route, _ in self._routes.values())
+        return tuple(route for route, _, _ in self._routes.values())
 
     def of_host(self, mac: Mac) -> tuple[Address, ...]:
         """The addresses of this host."""
@@ -47,15 +46,15 @@ class Lingering:
     def add(self, route: HostRoute, mac: Mac, until: Instant) -> None:
         """Let the route linger."""
         self.end(route.address)
-        self._until[route.address] = until
-        self._routes[route.address] = (route, mac)
+        self._routes[route.address] = (route, mac, until)
         self._of_host.setdefault(mac, {})[route.address] = None
 
     def end(self, address: Address) -> HostRoute | None:
         """It lingers no longer; returns the route, if there was one."""
-        if self._until.pop(address, None) is None:
+        known = self._routes.pop(address, None)
+        if known is None:
             return None
-        route, mac = self._routes.pop(address)
+        route, mac, _ = known
         of_host = self._of_host[mac]
         del of_host[address]
         if not of_host:
