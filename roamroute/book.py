@@ -325,6 +325,11 @@ class Book:
             del self.wanted[route.address]
             self.ask(Withdraw(route, because))
 
+    def stop(self, address: Address, host: Host) -> None:
+        """The address is not here: what its host's former holder sends on to us must not be routed back."""
+        if self.handover.is_forwarding and self.handover.segments.ipv4 is not None:
+            self.forwards.stop(address, host, self.now)
+
     def end_lingering(self, address: Address, because: str) -> None:
         """Withdraw the route of a host that is elsewhere."""
         route = self.lingering.end(address)
@@ -347,7 +352,7 @@ class Book:
         host = self.hosts.get(entry.mac)
         if host is not None:
             host.entries.pop(entry.address, None)
-            self.forwards.stop(entry.address, host, self.now)
+            self.stop(entry.address, host)
         self._end_probes(entry)
         self._routine_members.discard(entry.address)
         if len(self._routine) > 64 + 2 * len(self._routine_members):

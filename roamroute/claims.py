@@ -101,8 +101,9 @@ class Claims:
         named = tuple(dict.fromkeys((*addresses, *unconfirmed)))[:CLAIM_ADDRESSES]
         if former is None and book.is_elsewhere(host):
             former = host.holder
-        if former is not None and former != book.me and self._segments().ipv4 is not None:
-            host.taken_from, host.taken_at = former, book.now
+        if former is not None and former != book.me:
+            host.taken_from = former
+        host.taken_at = book.now
         self._follow(host, min(host.sequence + 1, SEQUENCE_MAX), book.me)
         book.set_hinter(host, None)
         book.forwards.end_all(host.mac, because)
@@ -336,6 +337,7 @@ class Claims:
             addresses = answer.addresses[: self._book.policy.addresses_per_host]
             if link is not None:
                 self._book.resume(host, link, addresses, f"handed over by {peer}")
+            host.taken_from = peer
             self.stop(host, addresses)
 
     def stop(self, host: Host, addresses: Iterable[Address]) -> None:
@@ -345,7 +347,7 @@ class Claims:
             is_denied = host.denied.get(address, 0.0) > book.now
             if address not in book.entries and not is_denied and book.admission.admits_address(address):
                 book.forwards.end_other(address, host.mac, f"{host.taken_from} sends it on to us")
-                book.forwards.stop(address, host, book.now)
+                book.stop(address, host)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

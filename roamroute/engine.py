@@ -466,7 +466,7 @@ class Engine:
         for route in list(self._book.wanted.values()):
             self._book.unwant(route, "drained by the operator")
             entry = self._book.entries[route.address]
-            self._book.forwards.stop(entry.address, self._book.hosts[entry.mac], self._book.now)
+            self._book.stop(entry.address, self._book.hosts[entry.mac])
 
     def _resumed(self) -> None:
         self._book.is_drained = False
