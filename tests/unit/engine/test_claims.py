@@ -830,3 +830,72 @@ def test_a_placeholder_binds_to_the_number_of_the_claim() -> None:
     play << SendClaim(Claim(PHONE, number, ME, Basis.ASSOCIATION, ()), because=ANY, first=PEER1)
     assert number.value == 7
     assert not play.skim(Announce)
+
+
+# -- ages: who came later
+
+
+def test_a_refusal_by_a_holder_to_whom_the_station_came_later_is_accepted() -> None:
+    play = new_peers_play()
+    play.play(connected(), wait(4.9), neighbour(A1))
+    play >> answered(2, Verdict.REFUSED, sequence=41, holder=PEER3, age_s=1.0)
+    play << Forget(WLAN, A1, because=f"its station came to {PEER3} later than here")
+    play << DropClaim(PHONE, because=ANY)
+    assert play.engine.hosts[PHONE].holder == PEER3
+
+
+def test_a_refusal_by_a_holder_to_whom_the_station_came_earlier_is_not() -> None:
+    play = new_peers_play()
+    play.play(connected())
+    play >> answered(1, Verdict.REFUSED, sequence=41, holder=PEER3, age_s=1.0)
+    play << our_claim(42)
+
+
+def test_a_refusal_that_took_so_long_that_nobody_knows_is_not() -> None:
+    """The age is that of the moment at which it was sent: at most as long ago as our claim."""
+    play = new_peers_play()
+    play.play(connected(), wait(3.0))
+    play >> answered(1, Verdict.REFUSED, sequence=41, holder=PEER3, age_s=0.0)
+    play << our_claim(42)
+
+
+def test_a_greater_claim_of_an_earlier_association_is_refused_and_outbid() -> None:
+    play = holding_play(A1)
+    number = number_of(play)
+    play >> connected()
+    play.skip()
+    play >> claim(number + 5, age_s=0.5)
+    play << our_claim(number + 6, addresses=(A1,))
+    play << our_answer(Verdict.REFUSED, number + 5, number + 6, holder=ME)
+    assert set(play.engine.wanted) == {A1}
+
+
+def test_a_greater_claim_of_a_later_association_is_followed() -> None:
+    play = holding_play(A1)
+    play.play(connected(), wait(1.0))
+    number = number_of(play)
+    play >> claim(number + 1, age_s=0.5)
+    assert play.skim(SendAnswer)[0].answer.verdict is Verdict.ACCEPTED
+
+
+def test_our_claims_and_answers_tell_the_age_of_the_association() -> None:
+    play = holding_play(A1)  # connected more than 5 s ago
+    came = play.play(neighbour(A2))
+    assert [effect.claim.age_s for effect in came if isinstance(effect, SendClaim)] == [5.0]
+    came = play.play(wait(1.0), claim(1))
+    assert [effect.answer.age_s for effect in came if isinstance(effect, SendAnswer)] == [6.0]
+
+
+def test_a_claim_that_no_association_vouches_for_has_no_age() -> None:
+    play = new_peers_play()
+    play >> neighbour(A1)
+    assert [effect.claim.age_s for effect in play.skip() if isinstance(effect, SendClaim)] == [None]
+
+
+def test_an_answer_after_a_loss_proves_anew_that_the_station_is_here() -> None:
+    play = lost_play()
+    number = number_of(play)
+    play.play(neighbour(A1, Nud.STALE), neighbour(A1, Nud.PROBE))
+    came = play.play(neighbour(A1, Nud.REACHABLE))
+    assert [effect.claim.age_s for effect in came if isinstance(effect, SendClaim)] == [0.0]
+    assert number_of(play) == number + 1
