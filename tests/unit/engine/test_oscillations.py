@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 import pytest
 from engine_scene import (
     A1,
+    A2,
     LAPTOP,
     ME,
     PEER1,
@@ -151,6 +152,12 @@ def test_at_the_end_a_ghost_is_asked_and_not_claimed() -> None:
     play.play(neighbour(A1, Nud.PROBE), neighbour(A1, Nud.FAILED))
     play >> wait(5.0)
     play << Deauthenticate(PHONE, WLAN, because=ANY)
+
+
+def test_while_it_is_held_nobody_asks_it() -> None:
+    play, _ = bouncing_play()
+    play >> hinted(play.engine.hosts[PHONE].sequence, A1, A2)
+    play.nothing_more()
 
 
 def test_a_station_that_has_left_is_not_claimed_at_the_end() -> None:
