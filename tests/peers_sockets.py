@@ -14,7 +14,7 @@ from roamroute.lab.namespaces import Namespace
 from roamroute.peers import DEFAULT_PORT, PeerChannel
 from roamroute.values import Answer, PeerId, Verdict
 
-LIMIT_S = 15.0
+LIMIT_S = 60.0
 
 
 class AccessPoint:
@@ -35,12 +35,12 @@ class AccessPoint:
     def answered(self) -> set[str]:
         return {event.answer.mac for event in self.events if isinstance(event, ClaimAnswered)}
 
-    async def until(self, condition: Callable[[], bool], what: str) -> float:
+    async def until(self, condition: Callable[[], bool], what: str, look_s: float = 0.001) -> float:
         started = time.monotonic()
         try:
             async with asyncio.timeout(LIMIT_S):
                 while not condition():  # noqa: ASYNC110 - the condition is about a socket's other end
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(look_s)
         except TimeoutError:
             raise AssertionError(f"not within {LIMIT_S} s: {what}; {self.events}; {self.channel.status()}") from None
         return time.monotonic() - started

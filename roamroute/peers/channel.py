@@ -34,6 +34,8 @@ RECEIVE_BUFFER_BYTES = 1 << 20
 """Holds some 1000 claims (the kernel counts about 1 KiB for a small datagram); it caps this at net.core.rmem_max."""
 BIND_RETRY_S: Seconds = 1.0
 """Our mesh address may come after us; so often we look."""
+KEYS_COMPARED_S: Seconds = 3.0
+"""So soon the log says that a peer seems to have another key: who has just changed it may be waiting for that."""
 REFUSALS_LOGGED_S: Seconds = 60.0
 """What was refused is summed up in the log this often, if anything was."""
 
@@ -88,7 +90,7 @@ class PeerChannel:
         self._send_failures = 0
         self._last_send_failure: dict[PeerId, str] = {}
         self._counters_logged: Mapping[str, int] = self._exchange.counters
-        self._forged_logged: dict[PeerId, int] = {}
+        self._forged_logged: dict[PeerId, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Serve until cancelled. While our address is missing it waits for it, and says so once."""
@@ -99,9 +101,14 @@ class PeerChannel:
         try:
             self._socket = await self._bind()
             loop.add_reader(self._socket.fileno(), self._read)
+            refusals_due = loop.time() + REFUSALS_LOGGED_S
             while True:
-                await asyncio.sleep(REFUSALS_LOGGED_S)
-                self._log_refusals()
+                await asyncio.sleep(KEYS_COMPARED_S)
+                now = loop.time()
+                self._log_other_keys(now)
+                if now >= refusals_due:
+                    self._log_refusals()
+                    refusals_due = now + REFUSALS_LOGGED_S
         finally:
             self.close()
 
@@ -290,14 +297,19 @@ class PeerChannel:
             self._perform(self._exchange.tick(self._loop.time()))
 
     def _log_refusals(self) -> None:
-        """Say what was refused since the last time; a peer with another key shows here."""
+        """Say what was refused since the last time."""
         counters = self._exchange.counters
         grown = {name: counters[name] - self._counters_logged[name] for name in _REFUSALS}
         self._counters_logged = counters
         told = " ".join(f"{name}={count}" for name, count in grown.items() if count)
         if told:
             self._log("warning", f"peers: refused in the last minute: {told}")
-        for peer in self._exchange.status():
-            if peer.forged > self._forged_logged.get(peer.peer, 0) and not peer.is_up:
+
+    def _log_other_keys(self, now: float) -> None:
+        """Say from which peers nothing is authentic, for each at once and then now and then."""
+        for peer in self._exchange.status() if self._exchange.counters["forged"] else ():
+            seen, due = self._forged_logged.get(peer.peer, (0, now))
+            if peer.forged > seen and not peer.is_up and now >= due:
                 self._log("warning", f"peers: nothing from {peer.peer} is authentic: is the key the same on both?")
-            self._forged_logged[peer.peer] = peer.forged
+                due = now + REFUSALS_LOGGED_S
+            self._forged_logged[peer.peer] = peer.forged, due

@@ -154,12 +154,14 @@ def test_a_flood_of_garbage_does_not_keep_a_claim_from_arriving(mesh: Namespace)
     perform(mesh, script)
 
 
-def test_another_key_is_told_in_the_log(mesh: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "REFUSALS_LOGGED_S", 0.5)
+def test_another_key_is_told_in_the_log_soon_and_once(mesh: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "KEYS_COMPARED_S", 0.3)
 
     async def script() -> None:
         one, two = AccessPoint(ONE, TWO), AccessPoint(TWO, ONE, keys=(bytes(32),))
         await one.until(lambda: any("is the key the same on both?" in line for line in one.log), "the log says it")
+        await asyncio.sleep(1.0)
+        assert sum("is the key the same on both?" in line for line in one.log) == 1
         assert one.events == two.events == []
 
     perform(mesh, script)

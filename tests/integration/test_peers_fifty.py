@@ -47,18 +47,21 @@ def test_fifty_that_discover_each_other_all_agree(mesh: Namespace) -> None:
                 del left[: chance.randrange(20)]
                 point.channel.set_peers(set(ADDRESSES) - set(left))
             await asyncio.sleep(0.02)
-        await points[0].until(lambda: sessions(points) == COUNT * (COUNT - 1), "all sessions stand")
+        await points[0].until(lambda: sessions(points) == COUNT * (COUNT - 1), "all sessions stand", 0.2)
 
         for number, point in enumerate(points):
             point.claim(number)
             hint = Hint(claim_of(100 + number).mac, 1, point.address, tuple(ADDRESSES[:3]))
             point.channel.share_hint(ShareHint(hint, "a test"))
         await points[0].until(
-            lambda: not any(point.channel.status().claims_outstanding for point in points), "all claims are answered"
+            lambda: not any(point.channel.status().claims_outstanding for point in points),
+            "all claims are answered",
+            look_s=0.2,
         )
         await points[0].until(
             lambda: all(peer.hints_held == 1 for point in points for peer in point.channel.status().peers),
             "all know all hosts",
+            look_s=0.2,
         )
         for point in points:
             assert sum(isinstance(event, PeerJoined) for event in point.events) == COUNT - 1
@@ -74,7 +77,7 @@ def test_fifty_that_discover_each_other_all_agree(mesh: Namespace) -> None:
             (point.channel.status().counters["datagrams_sent"] - count) / passed
             for point, count in zip(points, before, strict=True)
         ]
-        assert max(sent) < 49 * 0.3 + 10  # a ping and an answer per peer every 9 s, in both directions: 11 a second
+        assert sum(sent) / COUNT < 49 * 0.3  # a ping or its answer per peer every 9 s; twice that for who was late
         assert (time.process_time() - spent) / passed < 0.5  # of one processor, for all fifty
 
     perform(mesh, script)
