@@ -229,6 +229,8 @@ class Daemon:
         self._perform_later(later, now)
         if peering is not None:
             peering.after(effects, claimed_at, done_at)
+            if routing and peering.is_waiting_for_export:  # a route that lingered has been exported all the time
+                asyncio.get_running_loop().call_soon(self._look_at_exports)
         for event, caused in handled:
             self._observe(event, caused)
 
@@ -285,6 +287,9 @@ class Daemon:
 
     def _export_changed(self) -> None:
         self.fib.look_again()
+        self._look_at_exports()
+
+    def _look_at_exports(self) -> None:
         if self.peering is not None and self.peering.is_waiting_for_export:
             self.peering.exported(self.exporter.report().exported or frozenset())
 
