@@ -179,10 +179,11 @@ class Engine:
             case events.ClaimUnanswered(peer=peer, mac=mac, sequence=sequence):
                 self._claims.unanswered(peer, mac, sequence)
             case events.PeerJoined(peer=peer):
+                self._hints.end_vouching(peer)  # it may have been restarted, and tells all that it has anew
                 self._claims.joined_peer(peer)
             case events.PeerLost(peer=peer):
                 self._claims.lost_peer(peer)
-                self._hints.lost_peer(peer)
+                self._hints.end_vouching(peer)
             case events.HostHinted(hint=hint):
                 self._hints.came(hint)
             case events.ForwardUsed(address=address):

@@ -142,8 +142,8 @@ class Hints:
         if fresh and host.station_link is not None:
             self._ghosts.ask_for(host, fresh)
 
-    def lost_peer(self, peer: PeerId) -> None:
-        """What a peer has told us ages from now on."""
+    def end_vouching(self, peer: PeerId) -> None:
+        """What a peer has told us so far ages from now on."""
         for host in self._book.hosts.values():
             if host.hinted_by == peer:
                 self._book.set_hinter(host, None)

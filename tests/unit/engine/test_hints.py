@@ -280,6 +280,15 @@ def test_what_a_peer_vouches_for_does_not_age_until_the_peer_is_lost() -> None:
     play << our_claim(10, first=PEER1)
 
 
+def test_what_a_peer_that_was_restarted_does_not_tell_anew_ages() -> None:
+    play = new_handover_play()
+    play.play(hinted(7, A1), hinted(7, A2, mac=LAPTOP), events.PeerJoined(PEER1), hinted(7, A1), wait(3700.0))
+    assert play.engine.hosts[PHONE].hinted_by == PEER1
+    assert play.engine.hosts[LAPTOP].hinted_by is None
+    came = play.play(connected(), connected(LAPTOP))
+    assert [effect.route.address for effect in came if isinstance(effect, Announce)] == [A1]
+
+
 # -- ours
 
 

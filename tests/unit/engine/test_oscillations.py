@@ -123,8 +123,8 @@ def test_it_is_held_where_it_is_and_reported_once() -> None:
     assert PHONE in play.engine.oscillating
     assert play.engine.hosts[PHONE].holder == PEER1
     play >> connected()
-    play >> neighbour(A1, Nud.STALE)
-    play >> neighbour(A1, Nud.REACHABLE)
+    for nud in (Nud.STALE, Nud.PROBE, Nud.REACHABLE):
+        play._do(neighbour(A1, nud))
     assert not [effect for effect in play.skip() if isinstance(effect, SendClaim | Note)]
     assert not play.engine.wanted
     play._do(wait(9.0))
