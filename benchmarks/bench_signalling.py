@@ -32,12 +32,12 @@ BABELDS = (
     "babeld",
     str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "roamroute/bin/babeld-1.13.1"),
 )
-BABEL_S = 64.0
-"""Four of babeld's updates of everything (each 16 s)."""
+BABEL_S = 160.0
+"""Ten of babeld's updates of everything (one in about 16 s, 70 kB each); one more or less is chance."""
 
 
 def run() -> list[Figure]:
-    """About 15 minutes, most of it waiting for daemons."""
+    """About 20 minutes, most of it waiting for daemons."""
     parts: dict[str, Callable[[], Iterator[Figure]]] = {
         "simulation": simulated,
         "daemons": compared,
@@ -65,6 +65,9 @@ def simulated() -> Iterator[Figure]:
         yield Figure(f"{size}: idle, each sends", idle.total, "B/s", note="and receives as much")
         yield Figure(f"{size}: roaming, each sends", roaming.total, "B/s", note="one roam per host in 10 min")
         yield Figure(f"{size}: roaming, the busiest, both ways", roaming.greatest, "B/s")
+        for name, traffic in (("idle", idle), ("roaming", roaming)):
+            note = f"{traffic.across_datagrams:.0f} per s"
+            yield Figure(f"{size}: {name}, a link in the middle, each way", traffic.across, "B/s", note=note)
         yield Figure(f"{size}: one restarts, both ways", restart.greatest * restart.seconds / 1000, "kB", note="itself")
         yield Figure(f"{size}: roaming, engine and exchange, of a core", 100 * roaming.processor, "%")
         yield Figure(f"{size}: addresses announced wrongly at the end", simulation.misplaced(), "", 0)
@@ -122,6 +125,7 @@ def batman_alone() -> Iterator[Figure]:
         print(error, file=sys.stderr)
         return
     yield from _rates(f"batman-adv IV, {WHOLE}", cost.idle, cost.moving)
+    yield from _rates(f"batman-adv IV, {WHOLE}, gateway's links", cost.inner_idle, cost.inner_moving)
     yield Figure("batman-adv: clients reached at rest", 100 * cost.reached_at_rest, "%", 90, "at least")
 
 

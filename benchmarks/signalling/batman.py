@@ -22,10 +22,15 @@ LIMIT_S = 900
 
 @attrs.frozen
 class BatmanCost:
-    """On the link of an average access point. `reached_…`: the share of clients to which frames found their way."""
+    """On the link of an average access point, and on an average one between gateway and router (`inner_…`).
+
+    `reached_…`: the share of clients to which frames found their way.
+    """
 
     idle: Rate
     moving: Rate
+    inner_idle: Rate
+    inner_moving: Rate
     reached_at_rest: float
     reached_after: float
 
@@ -48,8 +53,16 @@ def measure(size: Size, *, moves_per_second: float, seconds: Seconds) -> BatmanC
         if done.returncode != 0:
             raise MachineUnfit(f"batman-adv in the Wi-Fi lab: {done.stdout[-1000:]}{done.stderr[-1000:]}")
     told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    idle, moving = (
-        Rate(*(told[f"{name}_{each}"] for each in ("sent_octets", "received_octets", "sent_frames", "received_frames")))
-        for name in ("idle", "moving")
+    return BatmanCost(
+        idle=_rate(told, "idle"),
+        moving=_rate(told, "moving"),
+        inner_idle=_rate(told, "inner_idle"),
+        inner_moving=_rate(told, "inner_moving"),
+        reached_at_rest=told["reached_at_rest"],
+        reached_after=told["reached_after"],
     )
-    return BatmanCost(idle, moving, told["reached_at_rest"], told["reached_after"])
+
+
+def _rate(told: dict[str, float], name: str) -> Rate:
+    columns = ("sent_octets", "received_octets", "sent_frames", "received_frames")
+    return Rate(*(told[f"{name}_{column}"] for column in columns))

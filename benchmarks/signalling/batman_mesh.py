@@ -5,9 +5,9 @@
 A tree: a gateway, routers with at most 7 access points each, each node a network namespace with a bat0 over veth pairs,
 BATMAN IV with its defaults. (A router with 50 links loses most of its messages: batman-adv queues at most 256, main.h.)
 A client is a MAC address that has sent a frame through an access point's bat0; it moves by sending one through
-another's. Prints JSON: octets and frames per second and access point, without the 14 octets of Ethernet, at rest and
-while clients move; and the share of clients to which frames from elsewhere find their way. Needs nothing but Python and
-iproute2.
+another's. Prints JSON: octets and frames per second and access point, and those of an average link between gateway and
+router, without the 14 octets of Ethernet, at rest and while clients move; and the share of clients to which frames from
+elsewhere find their way. Needs nothing but Python and iproute2.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ def main() -> None:
         int(sys.argv[4]),
     )
     numbers = range(1, access_points + 1)
-    build(numbers)
+    groups = {"": [f"n{number}" for number in numbers], "inner_": build(numbers)}
     doors = {number: opened(f"n{number}") for number in numbers}
     time.sleep(10)
     place = {client: client % access_points + 1 for client in range(clients)}
@@ -45,26 +45,36 @@ def main() -> None:
         doors[number].send(frame(NOBODY, mac_of(client)))
     time.sleep(SETTLE_S)
     measured = {"reached_at_rest": reached(doors, place)}
-    before = counters(numbers)
+    before = {group: counters(names) for group, names in groups.items()}
     time.sleep(seconds)
-    measured |= rates("idle", before, counters(numbers), seconds, access_points)
-    before = counters(numbers)
-    choice = random.Random(44)
-    begun = time.monotonic()
-    for step in range(round(seconds * per_second)):
-        time.sleep(max(0.0, begun + step / per_second - time.monotonic()))
-        client = choice.randrange(clients)
-        place[client] = choice.choice([number for number in numbers if number != place[client]])
-        doors[place[client]].send(frame(NOBODY, mac_of(client)))
-    time.sleep(max(0.0, begun + seconds - time.monotonic()))
-    measured |= rates("moving", before, counters(numbers), seconds, access_points)
+    for group, names in groups.items():
+        measured |= rates(f"{group}idle", before[group], counters(names), seconds, len(names))
+    before = {group: counters(names) for group, names in groups.items()}
+    move(doors, place, per_second, seconds)
+    for group, names in groups.items():
+        measured |= rates(f"{group}moving", before[group], counters(names), seconds, len(names))
     time.sleep(SETTLE_S)
     measured["reached_after"] = reached(doors, place)
     print(json.dumps(measured))
 
 
-def build(numbers: range) -> None:
-    """Gateway gw, routers r0, r1, ... and access points n1, n2, ...; nothing but batman-adv speaks on the links."""
+def move(doors: dict[int, socket.socket], place: dict[int, int], per_second: float, seconds: int) -> None:
+    """Any client, to any other access point."""
+    choice = random.Random(44)
+    begun = time.monotonic()
+    for step in range(round(seconds * per_second)):
+        time.sleep(max(0.0, begun + step / per_second - time.monotonic()))
+        client = choice.randrange(len(place))
+        place[client] = choice.choice([number for number in doors if number != place[client]])
+        doors[place[client]].send(frame(NOBODY, mac_of(client)))
+    time.sleep(max(0.0, begun + seconds - time.monotonic()))
+
+
+def build(numbers: range) -> list[str]:
+    """Gateway gw, routers r0, r1, ... and access points n1, n2, ...; nothing but batman-adv speaks on the links.
+
+    Returns the routers: each has a link `mesh` to the gateway, as each access point has one to its router.
+    """
     above = {f"n{number}": f"r{(number - 1) // ACCESS_POINTS_PER_ROUTER}" for number in numbers}
     above |= dict.fromkeys(above.values(), "gw")
     names = ["gw", *above]
@@ -78,6 +88,7 @@ def build(numbers: range) -> None:
         ip(lower, ["link set mesh master bat0 up"])
     for name in names:
         ip(name, ["link set bat0 up"])
+    return [name for name, upper in above.items() if upper == "gw"]
 
 
 def ip(namespace: str, lines: list[str]) -> None:
@@ -126,12 +137,12 @@ def reached(doors: dict[int, socket.socket], place: dict[int, int]) -> float:
     return found / asked
 
 
-def counters(numbers: range) -> Counters:
-    """Octets and frames sent, then received, by all access points together."""
+def counters(names: list[str]) -> Counters:
+    """Octets and frames sent, then received, by all of them together on the link to what is above them."""
     total = [0, 0, 0, 0]
-    for number in numbers:
+    for name in names:
         shown = subprocess.run(
-            ["ip", "-n", f"n{number}", "-j", "-s", "link", "show", "mesh"], capture_output=True, text=True, check=True
+            ["ip", "-n", name, "-j", "-s", "link", "show", "mesh"], capture_output=True, text=True, check=True
         )
         told = json.loads(shown.stdout)[0]["stats64"]
         for position, (direction, what) in enumerate((d, w) for d in ("tx", "rx") for w in ("bytes", "packets")):
@@ -139,9 +150,9 @@ def counters(numbers: range) -> Counters:
     return total
 
 
-def rates(name: str, before: Counters, after: Counters, seconds: float, access_points: int) -> dict[str, float]:
+def rates(name: str, before: Counters, after: Counters, seconds: float, share: int) -> dict[str, float]:
     sent_octets, sent, received_octets, received = (
-        (now - then) / seconds / access_points for now, then in zip(after, before, strict=True)
+        (now - then) / seconds / share for now, then in zip(after, before, strict=True)
     )
     return {
         f"{name}_sent_octets": sent_octets - ETHERNET_BYTES * sent,

@@ -65,13 +65,16 @@ class Traffic:
     """What an average access point sent in some time, by kind of message; it received as much.
 
     `datagrams` and `octets` (headers included) per second; `greatest` is the octets of the access point that sent and
-    received the most; `processor` is seconds of processor time per second, engine and exchange only.
+    received the most; `across` and `across_datagrams` are what a link that joins one half of the access points to the
+    other carries in one direction; `processor` is seconds of processor time per second, engine and exchange only.
     """
 
     seconds: Seconds
     datagrams: dict[str, float]
     octets: dict[str, float]
     greatest: float
+    across: float
+    across_datagrams: float
     processor: float
 
     @property
@@ -120,6 +123,8 @@ class Simulation:
         self._octets: Counter[str] = Counter()
         self._datagrams: Counter[str] = Counter()
         self._by_access_point: Counter[PeerId] = Counter()
+        self._across: Counter[str] = Counter()
+        self._middle = self.access_points[size.access_points // 2].address
         self._opened = ""
 
     def start(self) -> Traffic:
@@ -193,6 +198,9 @@ class Simulation:
         self._datagrams[self._opened] += 1
         self._by_access_point[source.address] += octets
         self._by_access_point[target.address] += octets
+        if (int(source.address) < int(self._middle)) != (int(target.address) < int(self._middle)):
+            self._across["octets"] += octets
+            self._across["datagrams"] += 1
 
     def _move_one_of(self, hosts: list[Host]) -> None:
         host = self.choice.choice(hosts)
@@ -209,8 +217,7 @@ class Simulation:
 
     @contextmanager
     def _measured(self) -> Iterator[list[Traffic]]:
-        counters = (self._octets, self._datagrams, self._by_access_point)
-        for counter in counters:
+        for counter in (self._octets, self._datagrams, self._by_access_point, self._across):
             counter.clear()
         begin, spent = self.clock.now, sum(one.processor_s for one in self.access_points)
         measured: list[Traffic] = []
@@ -224,6 +231,8 @@ class Simulation:
                 {kind: count / share for kind, count in self._datagrams.most_common()},
                 {kind: count / share for kind, count in self._octets.most_common()},
                 max(self._by_access_point.values(), default=0) / seconds,
+                self._across["octets"] / seconds / 2,
+                self._across["datagrams"] / seconds / 2,
                 (sum(one.processor_s for one in self.access_points) - spent) / share,
             )
         )
