@@ -291,7 +291,8 @@ def _traces(router: Router) -> list[str]:
 
 
 def _is_prepared(router: Router) -> bool:
-    return bool(_rules(router)) and len(_traces(router)) > len(_rules(router))
+    traces = _traces(router)
+    return all(any(kind in trace for trace in traces) for kind in ("lookup 4544", "encap", "roamroute_guard"))
 
 
 @contextlib.contextmanager
