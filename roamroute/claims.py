@@ -7,7 +7,6 @@ vouches for waits for the peers' answers. What the peers' claims do here is in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import assert_never
 
@@ -101,9 +100,6 @@ class Claims:
         named = tuple(dict.fromkeys((*addresses, *unconfirmed)))[:CLAIM_ADDRESSES]
         if former is None and book.is_elsewhere(host):
             former = host.holder
-        if former is not None and former != book.me:
-            host.taken_from = former
-        host.taken_at = book.now
         self._follow(host, min(host.sequence + 1, SEQUENCE_MAX), book.me)
         book.set_hinter(host, None)
         book.forwards.end_all(host.mac, because)
@@ -250,7 +246,6 @@ class Claims:
             host.retries += 1
             host.missed -= audience
             host.awaited |= audience
-            host.taken_at = self._book.now
             host.claim = attrs.evolve(host.claim, age_s=self._age(host), segments=self._segments())
             self._book.ask(SendClaim(host.claim, f"{len(audience)} peers have not heard it"))
 
@@ -334,20 +329,9 @@ class Claims:
         """Announce what the former holder knew of the host; only from one that had not answered yet."""
         if answer.addresses and peer not in host.accepted:
             link = host.station_link or next((entry.link for entry in host.entries.values()), None)
-            addresses = answer.addresses[: self._book.policy.addresses_per_host]
             if link is not None:
+                addresses = answer.addresses[: self._book.policy.addresses_per_host]
                 self._book.resume(host, link, addresses, f"handed over by {peer}")
-            host.taken_from = peer
-            self.stop(host, addresses)
-
-    def stop(self, host: Host, addresses: Iterable[Address]) -> None:
-        """What its former holder sends on to us for these addresses must not go back there, when they are not here."""
-        book = self._book
-        for address in addresses:
-            is_denied = host.denied.get(address, 0.0) > book.now
-            if address not in book.entries and not is_denied and book.admission.admits_address(address):
-                book.forwards.end_other(address, host.mac, f"{host.taken_from} sends it on to us")
-                book.stop(address, host)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -368,15 +352,14 @@ class Claims:
             host.surrendered_at = book.now
         elif host.holder != holder and book.now - host.surrendered_at > _HANDOVER_S:
             host.surrendered = ()
-        host.taken_from = None
         if claim is not None:
             self.send_on(host, claim, because)
         may_linger = book.policy.handover_linger_s > 0.0 and not book.is_drained
         for entry in list(host.entries.values()):
-            is_lingering = may_linger and entry.is_wanted and book.forwards.sends(entry.address)
+            is_lingering = may_linger and entry.is_wanted and entry.address in book.forwards
             book.forget(entry, because, is_lingering)
         for address in book.lingering.of_host(host.mac):
-            if not book.forwards.sends(address):
+            if address not in book.forwards:
                 book.end_lingering(address, because)
         self.end_claim(host, because)
         self._follow(host, sequence, holder)
@@ -397,16 +380,16 @@ class Claims:
             return
         book = self._book
         forwards = book.forwards
-        forwards.unstop(claim.addresses[:CLAIM_ADDRESSES], host.mac, because)
-        addresses = dict.fromkeys(forwards.of_host(host.mac))
-        is_for_all = self._book.handover.is_forwarding_all
+        ours = dict.fromkeys(forwards.of_host(host.mac))
+        others: dict[Address, None] = {}
         if host.sent_on_to != claim.peer:
-            addresses |= dict.fromkeys((*host.surrendered, *host.entries))
-            if is_for_all:
-                addresses |= dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
+            ours |= dict.fromkeys((*host.surrendered, *host.entries))
+            if self._book.handover.is_forwarding_all:
+                others = dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
         host.sent_on_to = claim.peer
-        may_be_sent = filter(partial(self._may_forward, host, claim), addresses)
-        forwards.begin(may_be_sent, claim, book.now, not is_for_all, because)
+        may_be_sent = partial(self._may_forward, host, claim)
+        forwards.begin(filter(may_be_sent, ours), claim, book.now, True, because)
+        forwards.begin(filter(may_be_sent, others), claim, book.now, False, because)
 
     def bind_named(self, host: Host, claim: Claim) -> None:
         """Remember what the new holder names, like a hint; but what others vouch for is not taken from them by it."""

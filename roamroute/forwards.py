@@ -4,8 +4,8 @@ A forward points to the peer whose claim took the host, and only a greater claim
 end, when it loses the host in turn, forwards by a greater claim again: along any chain of forwards for one host the
 order strictly grows, so that no packet comes by the same access point twice.
 
-At the end of a chain the host may have gone without a successor, while its route still leads to the beginning. There
-IPv6 packets find no client link to go out of; IPv4 packets would be routed back, so they are *stopped* for a time.
+Nothing follows such a chain, or a circle that restarts might make of it: what has been sent on once goes out of a client
+link at its end, or nowhere.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import attrs
 
 from roamroute.effects import EndForward, Forward, Note
-from roamroute.hosts import Host
 from roamroute.policy import Policy
 from roamroute.schedule import Timetable
 from roamroute.values import Address, Claim, Instant, Mac, Seconds
 
 _USED_S: Seconds = 10.0  # without a packet for so long, after `forwarding_s`, nobody sends packets our way any more
 
-_REPEATED_S: Seconds = 5.0  # so long a claim is repeated to who has not heard it
+_SPREADING_S: Seconds = 6.0  # the former holder's withdrawal is known everywhere so long after it
 
 
 @attrs.define(eq=False)
-class _Sending:
+class Sending:
     """Why an address is sent on. `is_extended`: as long as packets come. On a router that all packets pass anyway it
     would never end, and what it knows of the routing it knows at first hand."""
 
@@ -50,7 +49,7 @@ class Forwards(Mapping[Address, Forward]):
         self._policy = policy
         self._times = times
         self._ask = ask
-        self._sending: dict[Address, _Sending] = {}  # the oldest claim first
+        self._sending: dict[Address, Sending] = {}  # the oldest claim first
         self._of_host: dict[Mac, dict[Address, None]] = {}
 
     def __getitem__(self, address: Address) -> Forward:
@@ -69,11 +68,6 @@ class Forwards(Mapping[Address, Forward]):
         """The addresses that are sent on for this host."""
         return tuple(self._of_host.get(mac, ()))
 
-    def sends(self, address: Address) -> bool:
-        """True when packets for the address go to a peer; false when they are stopped."""
-        sending = self._sending.get(address)
-        return sending is not None and sending.forward.segment is not None
-
     def begin(self, addresses: Iterable[Address], claim: Claim, now: Instant, is_extended: bool, because: str) -> None:
         """Send the addresses on to who made the claim; one that it takes no packets for is not sent on any more."""
         order = claim.order
@@ -90,25 +84,13 @@ class Forwards(Mapping[Address, Forward]):
                 sending.order = order  # it has claimed again: nothing is new
                 continue
             duration = min(self._policy.forwarding_s, self._policy.forwarding_limit_s)
-            if not is_extended and self._policy.handover_linger_s:
-                duration = min(duration, self._policy.handover_linger_s)
+            is_followed = is_extended if sending is None or not is_same_host else sending.is_extended
+            if not is_followed:
+                duration = min(duration, self._policy.handover_linger_s + _SPREADING_S)
             forward = Forward(address, segment, claim.peer, because)
-            self._add(_Sending(forward, claim.mac, order, now, is_extended, now), now + duration)
+            self._add(Sending(forward, claim.mac, order, now, is_followed, now), now + duration)
 
-    def stop(self, address: Address, host: Host, now: Instant) -> None:
-        """Let nothing for an address of a host that has gone be routed back to who sends it on to us."""
-        until = host.taken_at + _REPEATED_S + self._policy.handover_linger_s + self._policy.forwarding_s
-        if address.version == 4 and host.taken_from is not None and now < until and address not in self._sending:
-            forward = Forward(address, None, host.taken_from, f"gone, and {host.taken_from} may send on to us")
-            self._add(_Sending(forward, host.mac, host.order, now, False, now), until)
-
-    def unstop(self, addresses: Iterable[Address], mac: Mac, because: str) -> None:
-        """Another host has these addresses now, somewhere."""
-        for address in addresses:
-            if not self.sends(address):
-                self.end_other(address, mac, because)
-
-    def _add(self, sending: _Sending, until: Instant) -> None:
+    def _add(self, sending: Sending, until: Instant) -> None:
         address = sending.forward.address
         self._remove(address)
         if len(self._sending) >= self._policy.forwards_total:
@@ -125,14 +107,8 @@ class Forwards(Mapping[Address, Forward]):
             self._ask(EndForward(address, because))
 
     def end_all(self, mac: Mac, because: str) -> None:
-        """Do not send on anything for this host; what is stopped stays so until the address is here."""
+        """Do not send on anything for this host."""
         for address in self.of_host(mac):
-            if self.sends(address):
-                self.end(address, because)
-
-    def end_other(self, address: Address, mac: Mac, because: str) -> None:
-        """Do not send it on for any other host than this."""
-        if address in self._sending and self._sending[address].mac != mac:
             self.end(address, because)
 
     def used(self, address: Address, now: Instant) -> None:

@@ -82,7 +82,7 @@ class Policy:
     forwarding_limit_s: Seconds = 300.0
     """Longer, while packets still arrive; not longer than this."""
 
-    handover_linger_s: Seconds = 8.0
+    handover_linger_s: Seconds = 10.0
     """Make before break: where what still arrives is sent on, the route of the former access point is withdrawn only so
     much later, when every router knows the new one. Else the withdrawal outruns the new route, and the routers between
     have none (BIRD's Babel, OSPF: 1 to 3 s). OSPF: MinLSInterval 5 s (RFC 2328), a tick of 1 s, flooding."""
@@ -105,8 +105,9 @@ class Policy:
 class Handover:
     """Which parts of the handover this access point takes part in; `[handover]` of the configuration decides.
 
-    `is_forwarding_all`: send on what arrives for any host that a peer claims, not only for those that were here: for
-    gateways and routers without client links, through which the traffic comes. `segments` are our own.
+    `is_forwarding_all`: send on what arrives for any host that a peer claims, not only for those that were here, until
+    the former holder's withdrawal is known everywhere. So traffic that enters the mesh at a peer (a gateway above all)
+    goes to the new access point whatever the routers between believe meanwhile. `segments` are our own.
     """
 
     is_sharing_hints: bool = True
