@@ -198,10 +198,14 @@ class Daemon:
             self._timer = loop.call_at(loop.time() + max(0.0, due - time.monotonic()), self._tick)
 
     def _perform(self, handled: Sequence[tuple[events.Event | None, list[Effect]]], now: Instant) -> None:
+        """In the order in which packets wait for it: those that a peer sends on come first."""
         effects = handled[0][1] if len(handled) == 1 else [effect for _, each in handled for effect in each]
-        later: list[Effect] = []
         forwards: list[Forward | EndForward] = []
         routing: list[Announce | Withdraw] = []
+        forgets: list[Forget] = []
+        probes: list[Probe] = []
+        greeted: list[AdvertiseGateway] = []
+        rest: list[Effect] = []
         peering = self.peering
         for effect in effects:
             match effect:
@@ -211,22 +215,35 @@ class Daemon:
                     forwards.append(effect)
                 case Announce() | Withdraw():
                     routing.append(effect)
+                case Forget():
+                    forgets.append(effect)
+                case Probe():
+                    probes.append(effect)
+                case AdvertiseGateway():
+                    greeted.append(effect)
                 case _:
-                    later.append(effect)
+                    rest.append(effect)
         claimed_at = time.monotonic()
         if forwards and peering is not None:
             peering.forward(forwards)
-        if not self.is_synced:
-            if any(isinstance(event, events.NeighboursResynced) for event, _ in handled):
-                self._first_sync()
-        elif routing:
-            delta = coalesce(routing)
+        delta = coalesce(routing)
+        if delta and self.is_synced and peering is not None:
+            peering.deliver(delta)
+        if probes and not forgets:
+            self.neighbours.probe(probes)
+        if delta and self.is_synced:
             self.fib.apply(delta)
-            if peering is not None:
-                peering.deliver(delta)
             self._publisher.changed(routing)
+        if not self.is_synced and any(isinstance(event, events.NeighboursResynced) for event, _ in handled):
+            self._first_sync()
         done_at = time.monotonic()
-        self._perform_later(later, now)
+        for station in greeted:
+            self.gateway.advertise(station.link, station.mac)
+        self._perform_rest(rest, now)
+        if forgets:
+            self.neighbours.forget(forgets)
+            if probes:  # perhaps of what has just been forgotten
+                self.neighbours.probe(probes)
         if peering is not None:
             peering.after(effects, claimed_at, done_at)
             if routing and peering.is_waiting_for_export:  # a route that lingered has been exported all the time
@@ -234,25 +251,16 @@ class Daemon:
         for event, caused in handled:
             self._observe(event, caused)
 
-    def _perform_later(self, effects: Sequence[Effect], now: Instant) -> None:
+    def _perform_rest(self, effects: Sequence[Effect], now: Instant) -> None:
         """What no packet waits for."""
-        probes: list[Probe] = []
-        forgets: list[Forget] = []
-        greeted: list[AdvertiseGateway] = []
         for effect in effects:
             match effect:
                 case SendAnswer() | DropClaim() | ShareHint() | UnshareHint() if self.peering is not None:
                     self.peering.tell(effect)
-                case Probe():
-                    probes.append(effect)
-                case Forget():
-                    forgets.append(effect)
                 case Watch(link=link, mac=mac):
                     self.packets.watch(link, mac)
                 case Unwatch(link=link, mac=mac):
                     self.packets.unwatch(link, mac)
-                case AdvertiseGateway():
-                    greeted.append(effect)
                 case Deauthenticate() if self.hostapd is not None:
                     self.hostapd.deauthenticate(effect)
                 case Note(key=key, because=because):
@@ -261,12 +269,6 @@ class Daemon:
                         log("warning", line)
                 case _:
                     pass
-        if forgets:
-            self.neighbours.forget(forgets)
-        if probes:
-            self.neighbours.probe(probes)
-        for station in greeted:  # it asks the kernel for the link's addresses: no route waits for that
-            self.gateway.advertise(station.link, station.mac)
 
     def _first_sync(self) -> None:
         """The neighbour table is known: adopt our routes of an earlier run that are still true, and drop the others."""

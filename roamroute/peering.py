@@ -92,7 +92,7 @@ class Peering:
             )
             self._segments = self.forwarding.segments
         self._named: dict[PeerId, Segments] = {}
-        """The segments that peers have named in claims."""
+        """The segments that peers have named in their last claims."""
         self.routed_segments: set[Address] = set()
         """The peers' segments to which there is a route."""
         self.channel = PeerChannel(section.address, section.port, self._key_file.read(), section.addresses, emit, log)
@@ -121,7 +121,7 @@ class Peering:
         return Handover(
             is_sharing_hints=self._config.handover.hints,
             is_forwarding=is_forwarding,
-            is_forwarding_all=is_forwarding and not self._config.roaming.interfaces,
+            is_forwarding_all=is_forwarding,
             segments=self._segments if is_forwarding else Segments(),
         )
 
@@ -177,8 +177,13 @@ class Peering:
 
     def before(self, event: events.Event, now: Instant) -> None:
         """Note an event, before the engine takes it."""
-        if isinstance(event, events.HostClaimed) and event.claim.segments:
-            self._named[event.claim.peer] = event.claim.segments
+        match event:
+            case events.HostClaimed(claim=claim):
+                self._named[claim.peer] = claim.segments
+            case events.PeerJoined(peer=peer) | events.PeerLost(peer=peer):
+                self._named.pop(peer, None)
+            case _:
+                pass
         if self.handovers is not None:
             self.handovers.event(event, now)
 

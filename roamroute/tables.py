@@ -16,9 +16,10 @@ _COLUMNS = 140
 
 def print_status(status: Mapping[str, Any]) -> None:
     """Print the answer to `status` as tables."""
-    # An address that is cut short is of no use: rather let a narrow terminal wrap the lines. ":a:" is part of one.
+    # An address that is cut short is of no use: rather let a narrow terminal wrap the lines. ":a:" is part of
+    # one, and "[handover]" of what others say.
     width = max(_COLUMNS, shutil.get_terminal_size().columns)
-    console = Console(highlight=False, soft_wrap=True, emoji=False, width=width)
+    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False, width=width)
     routes, exporter = status["routes"], status["exporter"]
     state = "drained" if status["is_drained"] else "in sync" if status["is_synced"] else "starting"
     console.print(f"roamroute {status['version']}, {state}, up {_duration(status['uptime_s'])}")

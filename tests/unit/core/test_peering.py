@@ -119,6 +119,8 @@ def test_a_peer_has_the_segments_that_it_has_named(kept: Kept) -> None:
     claim = Claim(Mac("02:00:5e:44:00:01"), 1, OTHER, Basis.ASSOCIATION, segments=segments)
     kept.peering.before(events.HostClaimed(claim), 1.0)
     assert kept.peering.segments_of(OTHER) == (segments.ipv6,)
+    kept.peering.before(events.PeerJoined(OTHER), 2.0)  # restarted, perhaps with another configuration
+    assert kept.peering.segments_of(OTHER) == ()
 
 
 def test_without_forwarding_nobody_is_told_of_segments(kept: Kept) -> None:

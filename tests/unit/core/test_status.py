@@ -83,5 +83,5 @@ def test_the_peers_and_the_handover_are_shown(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(json.dumps(status)) == status
     print_status(status)
     shown = capsys.readouterr().out
-    assert "forwarding: NO, switched off" in shown
+    assert "forwarding: NO, switched off by [handover] forwarding = false" in shown
     assert "02:00:5e:44:00:01" in shown
