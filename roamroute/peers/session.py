@@ -64,8 +64,9 @@ PINGED_AGAIN_S: Seconds = 2.5
 SILENCE_S: Seconds = 35.0
 """A peer not heard for so long is lost: a dozen pings of each side, or their answers, did not come. Where one datagram
 in five gets lost, the three of an earlier version lost a peer somewhere in a mesh of 50 every few minutes."""
-HELLO_FIRST_S: Seconds = 0.1
-"""The first hello is repeated after this; a round trip through a mesh is 5 to 50 ms."""
+HELLO_FIRST_S: Seconds = 0.2
+"""The first hello is repeated after this; a round trip through a mesh is 5 to 50 ms, and a slow processor takes as
+long again for fifty peers at once."""
 HELLO_LAST_S: Seconds = 10.0
 """The greeting of an absent peer slows down to this; it greets us itself when it comes."""
 REKEYED_WITHIN_S: Seconds = 1.0
@@ -75,10 +76,11 @@ REKEYING_LAST_S: Seconds = 60.0
 HELLO_POKED_S: Seconds = 1.0
 """A claim for a peer without a session makes for a hello, but at most one in this time: a router of the mesh that
 does not run roamroute, and was discovered by its route, is such a peer for ever."""
-CONFIRM_FIRST_S: Seconds = 0.02
-"""An agreed session is confirmed again after this, then after twice that, and so on."""
-CANDIDATE_S: Seconds = 5.0
-"""An agreed session in which nothing is received for so long is given up; a claim is not repeated longer either."""
+CONFIRM_FIRST_S: Seconds = 0.1
+"""An agreed session is confirmed again after this, then after twice that, and so on; and with each copy of a claim.
+(With 0.02, fifty access points that start on one busy machine kept each other from ever agreeing.)"""
+CANDIDATE_S: Seconds = 10.0
+"""An agreed session in which nothing is received for so long is given up: no queue delays an answer longer."""
 PREVIOUS_S: Seconds = 10.0
 """A displaced session is still received from for so long; far more than any mesh delays a datagram."""
 JITTER = 0.25
