@@ -161,7 +161,7 @@ class Forwarding:
         addresses: list[Address] = []
         for effect in effects:
             address = effect.address
-            if isinstance(effect, Forward) and effect.segment is not None:
+            if isinstance(effect, Forward):
                 self._forwards[address] = effect
                 if self._mode is None or self._index is None:
                     continue
