@@ -313,7 +313,7 @@ class Book:
         if not self.is_drained and self.wanted.get(entry.address) != route:
             self.wanted[entry.address] = route
             self.ask(Announce(route, because))
-        if entry.address in self.forwards and not (self.is_drained and not self.forwards.sends(entry.address)):
+        if entry.address in self.forwards:
             self.forwards.end(entry.address, "it is here")
         host = self.hosts[entry.mac]
         if entry.confirmed_at is not None and host.watched_link is not None:
@@ -324,11 +324,6 @@ class Book:
         if self.wanted.get(route.address) == route:
             del self.wanted[route.address]
             self.ask(Withdraw(route, because))
-
-    def stop(self, address: Address, host: Host) -> None:
-        """The address is not here: what its host's former holder sends on to us must not be routed back."""
-        if self.handover.is_forwarding and self.handover.segments.ipv4 is not None:
-            self.forwards.stop(address, host, self.now)
 
     def end_lingering(self, address: Address, because: str) -> None:
         """Withdraw the route of a host that is elsewhere."""
@@ -352,7 +347,6 @@ class Book:
         host = self.hosts.get(entry.mac)
         if host is not None:
             host.entries.pop(entry.address, None)
-            self.stop(entry.address, host)
         self._end_probes(entry)
         self._routine_members.discard(entry.address)
         if len(self._routine) > 64 + 2 * len(self._routine_members):

@@ -375,17 +375,21 @@ class Claims:
             book.unwatch(host, because)
 
     def send_on(self, host: Host, claim: Claim, because: str) -> None:
-        """Forward what still arrives for the host to who has claimed it."""
+        """Forward what still arrives for the host to who has claimed it.
+
+        Where the host was not, only by proof, and only what a holder has told before: what a claim merely names may be
+        another host's, which a forged packet must not divert.
+        """
         if not self._book.handover.is_forwarding:
             return
         book = self._book
         forwards = book.forwards
         ours = dict.fromkeys(forwards.of_host(host.mac))
-        others: dict[Address, None] = {}
+        others: tuple[Address, ...] = ()
         if host.sent_on_to != claim.peer:
             ours |= dict.fromkeys((*host.surrendered, *host.entries))
-            if self._book.handover.is_forwarding_all:
-                others = dict.fromkeys((*book.live_binding(host), *claim.addresses[:CLAIM_ADDRESSES]))
+            if book.handover.is_forwarding_all and claim.basis is Basis.ASSOCIATION:
+                others = tuple(address for address in book.live_binding(host) if address not in ours)
         host.sent_on_to = claim.peer
         may_be_sent = partial(self._may_forward, host, claim)
         forwards.begin(filter(may_be_sent, ours), claim, book.now, True, because)
@@ -408,6 +412,8 @@ class Claims:
         entry = self._book.entries.get(address)
         if entry is not None and entry.mac != host.mac:
             return False  # it is here, another host's
+        if self._book.bound_host(address) not in (None, host):
+            return False
         segment = claim.segments.for_address(address)
         admission = self._book.admission
         return (segment is None or admission.is_segment(segment)) and admission.admits_address(address)

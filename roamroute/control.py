@@ -274,7 +274,7 @@ def _handover_status(daemon: Daemon, peering: Peering, now: Instant) -> dict[str
             {
                 "address": str(forward.address),
                 "peer": str(forward.peer),
-                "segment": None if forward.segment is None else str(forward.segment),
+                "segment": str(forward.segment),
                 "is_installed": kernel is not None and kernel.forwards.get(forward.address) == forward.segment,
                 "because": forward.because,
             }

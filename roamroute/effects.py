@@ -79,14 +79,10 @@ class SendAnswer:
 
 @attrs.frozen
 class Forward:
-    """Send on to `segment` of `peer` what still arrives for `address`; it replaces a `Forward` for the same address.
-
-    Without a segment what arrives is unreachable: the host has gone, and `peer`, which had it before us, may still send
-    on to us what would then be routed back to it. For IPv4 only; IPv6 is delivered by a table of its own.
-    """
+    """Send on to `segment` of `peer` what still arrives for `address`; it replaces a `Forward` for the same address."""
 
     address: Address
-    segment: IPv6Address | None
+    segment: IPv6Address
     peer: PeerId
     because: str
 

@@ -14,6 +14,9 @@ The rules first. An *entry* is an address of a host on one of our links.
   host holds here, is put on *trial*: we probe, and answer by what we hear.
 - A host that a peer took, and that takes what is sent on to it: the route *lingers* (make before break) for
   `handover_linger_s`, while what comes by it is forwarded.
+- What a peer holds and tells of ahead (a *hint*) is remembered, proves nothing, and lets an association that comes
+  later announce and claim at once. Of two associations the later one wins, where it can be told which it was.
+- A host that oscillates between access points stays with its holder for a while: nobody else claims it.
 - `wanted` is the fold of all `Announce` and `Withdraw` effects; a drain holds everything back.
 
 What it must not know: clocks, sockets, the routing daemon. Nothing here blocks, logs or raises for what others send.
@@ -466,8 +469,6 @@ class Engine:
             self._book.end_lingering(route.address, "drained by the operator")
         for route in list(self._book.wanted.values()):
             self._book.unwant(route, "drained by the operator")
-            entry = self._book.entries[route.address]
-            self._book.stop(entry.address, self._book.hosts[entry.mac])
 
     def _resumed(self) -> None:
         self._book.is_drained = False

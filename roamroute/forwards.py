@@ -4,8 +4,8 @@ A forward points to the peer whose claim took the host, and only a greater claim
 end, when it loses the host in turn, forwards by a greater claim again: along any chain of forwards for one host the
 order strictly grows, so that no packet comes by the same access point twice.
 
-Nothing follows such a chain, or a circle that restarts might make of it: what has been sent on once goes out of a client
-link at its end, or nowhere.
+Nothing follows such a chain, or a circle that restarts might make of it: what has been sent on once goes out of a
+client link at its end, or nowhere.
 """
 
 from __future__ import annotations

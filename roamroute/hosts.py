@@ -105,9 +105,6 @@ class Host:
     """`proven_at` of the holder by our clock, or some milliseconds later; None when nobody told us."""
     claimed_at: Instant = 0.0
     """When our own claim was first sent."""
-    taken_from: PeerId | None = None
-    taken_at: Instant = 0.0
-    """Who had the host when we claimed it last, and may send on to us what arrives there; and since when."""
     sent_on_to: PeerId | None = None
     """The peer whose claim has had us send on what still arrives; that it claims again prolongs nothing."""
     hinted_by: PeerId | None = None

@@ -85,7 +85,6 @@ class Presence:
         host.station_link = None
         for entry in list(host.entries.values()):
             book.forget(entry, "station left")
-        self._claims.stop(host, host.binding)
         book.unwatch(host, "station left")
 
     def resynced(self, links: frozenset[str], stations: tuple[Station, ...]) -> None:

@@ -379,7 +379,7 @@ class World:
         handover = handover or self.handover
         if handover.is_forwarding:
             segments = segments_of(peer, self.prefixes) if links else Segments()
-            handover = attrs.evolve(handover, segments=segments, is_forwarding_all=not links)
+            handover = attrs.evolve(handover, segments=segments, is_forwarding_all=True)
         made = AccessPoint(self, name, peer, links, policy or self.policy, handover)
         self.access_points.append(made)
         self.network.attach(made)
@@ -412,22 +412,11 @@ class World:
     def carry(self, address: Address, entry: AccessPoint) -> AccessPoint | None:
         """Where a packet leaves the mesh that routing brings to `entry`; None when it is dropped.
 
-        What was sent on goes out of a client link or nowhere (IPv6), or is looked up again, in the same tables (IPv4).
-
-        Raises: RuntimeError when it goes round.
+        What was sent on goes out of a client link or nowhere: it is looked up in a table that holds nothing else.
         """
-        by_peer = {one.peer: one for one in self.access_points if one.is_running}
-        here, passed = entry, {entry.peer}
-        while (forward := here.forwards.get(address)) is not None:
-            if forward.segment is None or forward.peer not in by_peer:
-                return None
-            here = by_peer[forward.peer]
-            if here.peer in passed:
-                raise RuntimeError(f"a packet for {address} goes round by {here} and {len(passed)} others")
-            passed.add(here.peer)
-            if address.version == 6:
-                break
-        return here if here.delivers(address) else None
+        forward = entry.forwards.get(address)
+        ends = [entry] if forward is None else [one for one in self.access_points if one.peer == forward.peer]
+        return next((one for one in ends if one.is_running and one.delivers(address)), None)
 
     def holders(self, mac: Mac) -> set[PeerId | None]:
         """Who the access points that know the host believe holds it; one element when they agree."""

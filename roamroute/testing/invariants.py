@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from roamroute.engine import Engine
-from roamroute.values import Nud, PeerId
+from roamroute.forwards import Sending
+from roamroute.values import Address, Mac, Nud, PeerId
 
 
 def broken_invariants(engine: Engine) -> Iterator[str]:
@@ -58,15 +59,18 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
     if set(forwards) != of_hosts:
         yield "the forwards' indices differ"
     for address, forward in forwards.items():
-        if not admission.admits_address(address) or not (
-            forward.segment is None or admission.is_segment(forward.segment)
-        ):
+        if not admission.admits_address(address) or not admission.is_segment(forward.segment):
             yield f"{forward} is not admitted"
+        if forward.peer == book.me or (address in entries and entries[address].is_wanted):
+            yield f"{forward}, although it is here"
         if ("forward", address) not in book.times:
             yield f"{forward}: nothing will ever end it"
     for address in engine.lingering:
         if ("linger", address) not in book.times:
             yield f"{address} lingers for ever"
+        owner = book.hosts.get(book.lingering.owner(address) or Mac(""))
+        if address not in forwards and (owner is None or book.is_elsewhere(owner)):
+            yield f"{address} lingers, and is not sent on"
     oscillations = book.oscillations
     yield from _too_many("oscillations", len(oscillations), policy.hosts_remembered + 1 + 1024)
     for mac in engine.oscillating:
@@ -95,51 +99,24 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
         yield "the index of tested addresses is not the union of the trials"
 
 
-def broken_forwards(engines: Mapping[PeerId, Engine], is_all_known: bool = True) -> Iterator[str]:
-    """Say which forwards of several access points may send a packet round in a circle.
+def broken_forwards(engines: Mapping[PeerId, Engine]) -> Iterator[str]:
+    """Say which forwards of several access points may send a packet round in a circle, were it to follow them.
 
-    No chain for an address of one host comes back. Along it the order grows, unless one of them was restarted, and
-    counts anew until it has been told (`is_all_known` is false). Two hosts that fight for an address while messages are
-    lost may make a circle for it: IPv6 does not follow it, since what was sent on is delivered or dropped.
+    Along a chain of forwards for one host the order grows. That is not so when one of them was restarted, and counts
+    anew until it has been told; then only that no packet goes through two tunnels keeps it from a circle.
     """
     for peer, engine in engines.items():
-        for address, forward in engine.forwards.items():
-            if forward.segment is None:
-                continue
-            sending = engine._book.forwards._sending[address]
-            if address in engine._book.entries and engine._book.entries[address].is_wanted:
-                yield f"{peer} sends {address} on to {forward.peer}, although it is here"
-            if forward.peer == peer:
-                yield f"{peer} sends {address} on to itself"
-            beyond = engines.get(forward.peer)
-            if beyond is not None and beyond._book.forwards.sends(address):
-                further = beyond._book.forwards._sending[address]
-                if is_all_known and further.mac == sending.mac and not further.order > sending.order:
-                    yield f"{address} goes from {peer} by {sending.order} to {forward.peer}, and on by {further.order}"
-            passed = {peer}
-            while beyond is not None and beyond._book.forwards.sends(address):
-                if beyond._book.forwards._sending[address].mac != sending.mac:
-                    break
-                if forward.peer in passed:
-                    yield f"{address} goes round: {peer}, …, {forward.peer}"
-                    break
-                passed.add(forward.peer)
-                forward = beyond.forwards[address]
-                beyond = engines.get(forward.peer)
-            beyond = engines.get(engine.forwards[address].peer)
-            host = None if beyond is None else beyond.hosts.get(sending.mac)
-            if beyond is None or host is None or address.version == 6 or address not in host.binding:
-                continue
-            # IPv4 is routed where it arrives: what is not here must be stopped, or it comes back.
-            is_ours = host.order == sending.order and host.taken_from is not None
-            if is_ours and not host.is_here and address not in beyond.forwards and address not in beyond.wanted:
-                yield f"{address} goes from {peer} to {forward.peer}, and is not stopped there"
-    for peer, engine in engines.items():
-        for address in engine.lingering:
-            mac = engine._book.lingering.owner(address)
-            host = engine.hosts.get(mac) if mac is not None else None
-            if not engine._book.forwards.sends(address) and (host is None or host.holder != peer):
-                yield f"{address} lingers at {peer}, and is not sent on"
+        sendings = engine._book.forwards._sending
+        for address, sending in sendings.items():
+            further = next_forward(engines, engine, address)
+            if further is not None and further.mac == sending.mac and not further.order > sending.order:
+                yield f"{address} goes on from {peer} by {sending.order}, and then by {further.order}"
+
+
+def next_forward(engines: Mapping[PeerId, Engine], engine: Engine, address: Address) -> Sending | None:
+    """What becomes of the address where this engine sends it on to."""
+    beyond = engines.get(engine.forwards[address].peer)
+    return None if beyond is None else beyond._book.forwards._sending.get(address)
 
 
 def _too_many(what: str, count: int, limit: int) -> Iterator[str]:

@@ -129,7 +129,7 @@ def test_anything_may_come(history: History, me: PeerId | None) -> None:
             assert len(effect.hint.addresses) <= SMALL.addresses_per_host
         if isinstance(effect, Forward):
             assert effect.peer != me
-            assert effect.segment is None or effect.segment in SEGMENTS
+            assert effect.segment in SEGMENTS
 
 
 @given(histories(), who)
