@@ -327,7 +327,7 @@ class Handovers:
             if each.destination == effect.peer and host is not None and effect.address in host.binding:
                 self._give_up(each, effect.address)
                 record = each
-        if record is not None and record.destination == effect.peer and effect.segment is not None:
+        if record is not None and record.destination == effect.peer:
             record.reached.setdefault("diverted", now)
 
     def _forward_used(self, event: events.ForwardUsed, now: Instant) -> None:

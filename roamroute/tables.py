@@ -102,7 +102,7 @@ def _print_handover(console: Console, handover: Mapping[str, Any]) -> None:
         console.print(f"forwarding: NO, {handover['why_not']}")
     forwards = handover["forwards"]
     for forward in forwards[:_FORWARDS]:
-        state = "" if forward["is_installed"] or forward["segment"] is None else ", NOT installed"
+        state = "" if forward["is_installed"] else ", NOT installed"
         console.print(f"  {forward['address']} to {forward['peer']}{state}")
     if len(forwards) > _FORWARDS:
         console.print(f"  and {len(forwards) - _FORWARDS} more")

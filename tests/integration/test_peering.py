@@ -121,3 +121,26 @@ def test_watch_prints_a_line_for_each_handover(still: StillMesh, first: Router) 
 
 def is_known_at(still: StillMesh, router: Router, client: Client) -> bool:
     return still.is_announced(router, client.main_address)
+
+
+def test_a_gateway_without_client_links_sends_on_both_ip_versions(still: StillMesh, first: Router) -> None:
+    second = still.access_points[1]
+    with still.gateway_as_peer(), still.client_at(first, has_ipv4=True) as client:
+        still.wait_hinted(still.gateway, client)
+        client.roam(second)
+        for address in (client.main_address, client.address_ipv4):
+            still.wait_forwarded(still.gateway, address, second)
+        status = still.status(still.gateway)
+        assert status["handover"]["is_forwarding"]
+        assert status["handover"]["segments"] == []
+        assert {each["peer"] for each in status["handover"]["forwards"] if each["is_installed"]} == {
+            str(second.address)
+        }
+        assert (status["routes"]["wanted"], status["routes"]["installed"]) == (0, 0)
+        shown = still.command(still.gateway, "status").stdout
+        assert f"{client.address_ipv4} to {second.address}" in shown
+        # The gateway has no segments, and no access point misses them.
+        peers = {peer["peer"]: peer for peer in still.status(first)["peers"]["peers"]}
+        assert peers[str(still.gateway.address)]["segments"] == []
+        assert not [text for text, level in findings(still, first).items() if level == "error"]
+        assert not [text for text, level in findings(still, still.gateway).items() if level == "error"]

@@ -70,7 +70,7 @@ performances = st.one_of(
     st.builds(effects.DropClaim, macs, words),
     st.builds(effects.Announce, routes, words),
     st.builds(effects.Withdraw, routes, words),
-    st.builds(effects.Forward, addresses, st.none() | st.just(SEGMENT), others, words),
+    st.builds(effects.Forward, addresses, st.just(SEGMENT), others, words),
     st.builds(effects.EndForward, addresses, words),
     st.builds(effects.SendAnswer, others, answers, words),
     st.builds(effects.Note, words, words),
