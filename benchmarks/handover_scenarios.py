@@ -62,9 +62,12 @@ ROUTINGS: tuple[tuple[str, str | None], ...] = (
 """Debian 12's daemons, then Debian 13's as tools/debian13-root installs them."""
 
 
+DEBIAN_12 = tuple(routing for routing, program in ROUTINGS if program is None)
+
+
 @attrs.frozen
 class Scenario:
-    """One kind of run. `words` are options of `roamroute lab`; `only`: the routings, None for all."""
+    """One kind of run. `words` are options of `roamroute lab`; `only`: these routings of Debian 12's, None: all."""
 
     name: str
     words: tuple[str, ...]
@@ -76,14 +79,14 @@ SCENARIOS: Mapping[str, Scenario] = {
     each.name: each
     for each in (
         Scenario("full", ("--roams", str(ROAMS), "--ipv4", *PACKETS), FULL),
-        Scenario("loss", ("--roams", str(ROAMS), "--peer-loss", "20", *PACKETS), LOSS),
+        Scenario("loss", ("--roams", str(ROAMS), "--silent", "--ipv4", "--peer-loss", "20", *PACKETS), LOSS),
         Scenario("stay", ("--roams", str(max(2, ROAMS // 16)), "--silent", "--ipv4", *PACKETS, "--dwell", "14"), FULL),
-        Scenario("delay", ("--roams", str(max(2, ROAMS // 5)), "--delay", "30", *PACKETS), DELAY),
+        Scenario("delay", ("--roams", str(max(2, ROAMS // 5)), "--delay", "30", *PACKETS), DELAY, only=DEBIAN_12),
         Scenario(
             "modes",
             (
                 *("--handover", "full", "--handover", "claim", "--handover", "off"),
-                *("--roams", str(max(2, ROAMS // 5)), "--compare-roams", str(max(2, ROAMS // 10)), "--limit", "10"),
+                *("--roams", str(max(2, ROAMS // 5)), "--compare-roams", str(max(2, ROAMS // 20)), "--limit", "8"),
                 *PACKETS,
             ),
             MODES,
