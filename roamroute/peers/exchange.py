@@ -6,6 +6,7 @@ A datagram from an address that is no peer's costs one look-up and a count.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -184,7 +185,7 @@ class Exchange:
                 received=self._traffic[peer].received,
                 forged=self._traffic[peer].forged,
                 has_own_key=pairing.has_own_key,
-                capabilities=tuple(str(one.name).lower() for one in pairing.capabilities),
+                capabilities=_names(pairing.capabilities),
                 hints_held=len(self._hints) - unacknowledged,
                 hints_unacknowledged=unacknowledged,
             )
@@ -429,6 +430,11 @@ def _shared(keys: Sequence[bytes]) -> tuple[SharedKey, ...]:
     if not 0 < len(distinct) <= KEYS_MAXIMUM:
         raise ValueError(f"peers share 1 to {KEYS_MAXIMUM} keys, not {len(distinct)}")
     return tuple(SharedKey(key) for key in distinct)
+
+
+@functools.cache
+def _names(capabilities: Capability) -> tuple[str, ...]:
+    return tuple(str(one.name).lower() for one in capabilities)
 
 
 def _judge(pairing: Pairing, envelope: Envelope, now: Instant) -> Step:

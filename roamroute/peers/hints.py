@@ -202,6 +202,8 @@ class HintLog:
         cursor = self._cursors.get(peer)
         if cursor is None:
             return len(self._entries)
+        if not self._changes or cursor.change >= self._changes[-1]:
+            return 0
         return sum(1 for _ in self._ahead(cursor))
 
     def _advance(self, cursor: _Cursor) -> Instant | None:

@@ -32,7 +32,7 @@ def mesh() -> Iterator[Namespace]:
 
 
 def sessions(points: list[AccessPoint]) -> int:
-    return sum(peer.is_up for point in points for peer in point.channel.status().peers)
+    return sum(isinstance(event, PeerJoined) for point in points for event in point.events)
 
 
 def test_fifty_that_discover_each_other_all_agree(mesh: Namespace) -> None:
@@ -56,12 +56,12 @@ def test_fifty_that_discover_each_other_all_agree(mesh: Namespace) -> None:
         await points[0].until(
             lambda: not any(point.channel.status().claims_outstanding for point in points),
             "all claims are answered",
-            look_s=0.2,
+            look_s=0.5,
         )
         await points[0].until(
             lambda: all(peer.hints_held == 1 for point in points for peer in point.channel.status().peers),
             "all know all hosts",
-            look_s=0.2,
+            look_s=0.5,
         )
         for point in points:
             assert sum(isinstance(event, PeerJoined) for event in point.events) == COUNT - 1
@@ -71,7 +71,7 @@ def test_fifty_that_discover_each_other_all_agree(mesh: Namespace) -> None:
 
         before = [point.channel.status().counters["datagrams_sent"] for point in points]
         began, spent = time.monotonic(), time.process_time()
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(2.0)
         passed = time.monotonic() - began
         sent = [
             (point.channel.status().counters["datagrams_sent"] - count) / passed
