@@ -77,6 +77,8 @@ class FibNeeds:
     `demotes`: a route that lingers (`HostRoute.is_lingering`) gets `lingering_protocol`, which the daemon announces with
     a worse metric. For protocols where a router that loses its route has no other until the neighbours have told it one
     (distance vector): all have turned to the new access point before the old one withdraws.
+    `lingering_metric`: such a route has this metric in the kernel, where the daemon takes it over (FRR: as BGP's MED).
+    Two access points that announce a host alike are one way too many for a router that shares its load between them.
     """
 
     installs: bool = True
@@ -88,6 +90,7 @@ class FibNeeds:
     kick: Kick | None = None
     linger_s: Seconds = 0.0
     demotes: bool = False
+    lingering_metric: int | None = None
 
 
 @attrs.frozen
