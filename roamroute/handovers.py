@@ -63,6 +63,7 @@ class Handovers:
         """Live associations of which the claim is being made."""
         self._finished: deque[Record] = deque(maxlen=_FINISHED)
         self._fresh: list[Record] = []
+        self._next_due: Instant | None = None
         self.histograms: dict[tuple[Side, str], Histogram] = {}
         self._on_event: dict[type, Callable[[Any, Instant], None]] = {
             events.StationConnected: self._station_connected,
@@ -91,13 +92,18 @@ class Handovers:
 
     @property
     def next_due(self) -> Instant | None:
-        """When `tick` has something to do, or None."""
-        return min((record.due for record in (*self._coming.values(), *self._going.values())), default=None)
+        """When `tick` is due, or None. It may have nothing to do then."""
+        return self._next_due
 
     @property
     def is_waiting_for_export(self) -> bool:
         """True while `exported` would be news."""
         return any("announced" in each.reached and "exported" not in each.reached for each in self._coming.values())
+
+    @property
+    def open_count(self) -> int:
+        """How many are open, those that may turn out to be none included."""
+        return len(self._coming) + len(self._going)
 
     @property
     def is_busy(self) -> bool:
@@ -137,6 +143,13 @@ class Handovers:
             if record.due <= now:
                 is_complete = record.is_told and (record.side is Side.TO or bool(record.elsewhere))
                 self._finish(record, Outcome.COMPLETE if is_complete else Outcome.LAPSED)
+        self._next_due = min((record.due for record in (*self._coming.values(), *self._going.values())), default=None)
+
+    def _end_by(self, record: Record, due: Instant) -> None:
+        """Wait no longer than until then."""
+        record.due = min(record.due, due)
+        if self._next_due is None or record.due < self._next_due:
+            self._next_due = record.due
 
     # -- a host comes -----------------------------------------------------------------------------------------------
 
@@ -304,7 +317,7 @@ class Handovers:
         if host is not None and host.holder == effect.peer:
             record.is_told = True
             if not record.addresses:
-                record.due = min(record.due, now + _SETTLED_S)  # nothing to hand over, nothing to wait for
+                self._end_by(record, now + _SETTLED_S)  # nothing to hand over, nothing to wait for
             self._go(record)
         elif answer.verdict in (Verdict.REFUSED, Verdict.KEPT):
             self._finish(record, Outcome.SUPERSEDED)
@@ -317,7 +330,7 @@ class Handovers:
             if effect.route.address in self._foreign:
                 # Perhaps that of the one before: when the new way was learnt cannot be told.
                 record.elsewhere.add(effect.route.address)
-                record.due = min(record.due, now + _SETTLED_S)
+                self._end_by(record, now + _SETTLED_S)
             self._go(record)
 
     def _forwarding(self, effect: effects.Forward, now: Instant) -> None:
@@ -343,7 +356,7 @@ class Handovers:
             record.elsewhere.add(event.address)
             record.reached["converged"] = now
             if record.withdrawn:
-                record.due = min(record.due, now + _SETTLED_S)
+                self._end_by(record, now + _SETTLED_S)
         self._go(record)
 
     def _go(self, record: Record) -> None:
@@ -355,6 +368,7 @@ class Handovers:
 
     def _open(self, records: dict[Mac, Record], record: Record) -> None:
         records[record.mac] = record
+        self._end_by(record, record.due)
         if len(records) > _OPEN:
             self._finish(next(iter(records.values())), Outcome.LAPSED)
 

@@ -68,6 +68,7 @@ class Peering:
         self._is_open = False
         self.handovers: Handovers | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due: Instant = 0.0
         self._key_file = _KeyFile(Path(section.key_file))
         roaming, switches = config.roaming, config.handover
         self._segments_within = segment_prefix(roaming.prefixes)
@@ -256,10 +257,13 @@ class Peering:
             fields = self.fields(record)
             log("info", fields["line"])
             self._finished(fields)
-        due = self.handovers.next_due if self._timer is None else None
-        if due is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, due - time.monotonic()), self._tick)
+        due = self.handovers.next_due
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return  # an early tick is harmless
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._tick)
 
     def _tick(self) -> None:
         self._timer = None

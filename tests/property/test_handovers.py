@@ -123,6 +123,7 @@ def test_whatever_happens_every_record_ends_and_tells_steps_after_its_beginning(
             handovers.effect(step, now)
         handovers.tick(now)
         assert handovers.next_due is None or now < handovers.next_due <= now + PATIENCE_S + 15.0
+        assert (handovers.next_due is None) == (not handovers.open_count)
         finished += handovers.take_finished()
     while handovers.next_due is not None:
         now = handovers.next_due

@@ -172,7 +172,7 @@ def test_a_host_that_was_nobody_s_is_no_handover() -> None:
     new.handovers.tick(200.0)
     assert not new.handovers.take_finished()
     assert not list(new.handovers)
-    assert new.handovers.next_due is None
+    assert not new.handovers.open_count
 
 
 def test_a_claim_that_is_repeated_after_a_refusal_is_the_same_handover() -> None:
@@ -296,7 +296,7 @@ def test_a_claim_that_is_refused_leaves_no_record() -> None:
     old.host.sequence = 10
     old.handovers.effect(effects.SendAnswer(NEW, Answer(MAC, 9, Verdict.KEPT, 10, OLD), "still here"), 20.1)
     assert not old.handovers.take_finished()
-    assert old.handovers.next_due is None
+    assert not old.handovers.open_count
 
 
 def test_a_claim_for_what_another_holds_is_not_our_handover() -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import pytest
 
 from roamroute import events
 from roamroute.config import parse_config
 from roamroute.delta import Delta
+from roamroute.effects import SendAnswer, SendClaim
+from roamroute.engine import Engine
 from roamroute.errors import ConfigError
 from roamroute.export import FibChange
+from roamroute.hosts import Host
 from roamroute.linux.forwarding import Forwarding
 from roamroute.peering import Peering
 from roamroute.segments import segments_of
-from roamroute.values import Address, Basis, Claim, HostRoute, Mac
+from roamroute.values import Address, Answer, Basis, Claim, HostRoute, Mac, Verdict
 
 ME, OTHER, NEW = (ip_address(f"fd44:0:0:a::{last}") for last in (1, 2, 3))
 FIRST, SECOND = "5e" * 32, "a7" * 32
@@ -45,7 +52,10 @@ class Kept:
         assert config.peers is not None
         self.peer_sets: list[frozenset[Any]] = []
         self.keys: list[tuple[bytes, ...]] = []
-        self.peering = Peering(config, config.peers, lambda _event: None, self._changed, lambda: None, lambda _: None)
+        self.finished: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self.peering = Peering(
+            config, config.peers, lambda _event: None, self._changed, lambda: None, self.finished.put_nowait
+        )
         self.peering.channel.set_keys = lambda keys: self.keys.append(tuple(keys))  # type: ignore[method-assign]
         self.peering.channel.set_peers = lambda peers: None  # type: ignore[method-assign]
 
@@ -148,6 +158,14 @@ class Taking:
         self.routes = {route.address: route for route in routes}
 
 
+@attrs.define
+class Wanting:
+    """Instead of an engine."""
+
+    hosts: dict[Mac, Host]
+    foreign: dict[Address, str] = attrs.field(factory=dict)
+
+
 def test_packets_are_taken_for_hosts_that_are_here_and_not_for_those_whose_route_lingers(kept: Kept) -> None:
     address = ip_address("fd44:0:0:1::a")
     here, gone = HostRoute(address, "wlan0"), HostRoute(address, "wlan0", is_lingering=True)
@@ -161,3 +179,21 @@ def test_packets_are_taken_for_hosts_that_are_here_and_not_for_those_whose_route
     assert taking.routes == {}
     kept.peering.deliver(Delta(announced=(here,)))
     assert taking.routes == {address: here}
+
+
+async def test_a_record_that_ends_earlier_than_another_is_not_kept_waiting(kept: Kept) -> None:
+    mac, other = Mac("02:00:5e:44:00:01"), Mac("02:00:5e:44:00:02")
+    host = Host(other, 0.0, sequence=1, holder=ME)
+    kept.peering.follow(cast(Engine, Wanting({other: host})), is_exported_told=False)
+    now = time.monotonic()
+    claim = SendClaim(Claim(mac, 2, ME, Basis.ASSOCIATION), "station connected", OTHER)
+    kept.peering.after([claim], now, now)  # for more than a minute
+    taking = Claim(other, 2, OTHER, Basis.ASSOCIATION)
+    kept.peering.before(events.HostClaimed(taking), now - 1.9)
+    host.holder = OTHER
+    answer = SendAnswer(OTHER, Answer(other, 2, Verdict.ACCEPTED, 2, OTHER), "claimed")
+    kept.peering.after([answer], now - 1.9, now - 1.9)  # nothing was here: over after two seconds
+    async with asyncio.timeout(10):
+        record = await kept.finished.get()
+    assert record["mac"] == other
+    await kept.peering.close()
