@@ -13,7 +13,7 @@ from roamroute_babeld.exporter import FRAGMENT, GREETING_LIMIT_S, duplicates_rem
 from roamroute_babeld.rules import Statements, statements_of
 from roamroute_babeld.session import Session, Stage
 from roamroute_babeld.settings import Settings
-from roamroute_babeld.tables import DORMANT, POISON
+from roamroute_babeld.tables import DORMANT, LINGERING, POISON
 from roamroute_babeld.version import Quirks, Version, quirks_of
 
 _LOADING_LIMIT_S: Seconds = 5.0
@@ -101,6 +101,13 @@ def _rules(session: Session, statements: Statements | None, context: ExporterCon
             if live is not None and (parked is None or parked.metric != metric):
                 seen = f'"{parked.text}" ({parked.where})' if parked is not None else "no rule"
                 faults.append(f"proto {protocol} must have metric {metric}, but {seen} decides")
+        lingering = statements.decide(address, numbers.lingering_protocol)
+        if live is not None and not faults and (lingering is None or lingering.metric != LINGERING):
+            text = (
+                f"no rule gives proto {numbers.lingering_protocol} the metric {LINGERING}: a router may be "
+                "without a route for 0.1 s when this access point withdraws a host that has moved on"
+            )
+            yield Finding("warning", subject, text, FRAGMENT)
         hidden = statements.decide(address, numbers.hidden_protocol)
         if live is not None and hidden is not None and hidden.metric < 65535:
             faults.append(f'proto {numbers.hidden_protocol} must be denied, "{hidden.text}" ({hidden.where}) decides')

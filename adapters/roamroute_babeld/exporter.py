@@ -23,7 +23,7 @@ from roamroute.values import Address, HostRoute, Instant, Prefix, Seconds
 from roamroute_babeld.connection import Connection, connect, largest_mtu
 from roamroute_babeld.needs import STALE_FOR_S, kick_of, needs_of
 from roamroute_babeld.protocol import PING, InterfaceLine, Line, RouteLine, XrouteLine
-from roamroute_babeld.rules import Statements, statements_of
+from roamroute_babeld.rules import Statements, announces_lingering, statements_of
 from roamroute_babeld.session import Greeting, Session, Stage
 from roamroute_babeld.settings import Settings
 from roamroute_babeld.tables import DORMANT, POISON, Tables
@@ -58,6 +58,8 @@ class BabeldExporter:
         self._trouble: Problem | None = Problem("not connected to babeld yet", "wait a moment")
         self._greeting = Greeting()
         self._statements: Statements | None = None
+        self._has_lingering_rules = False
+        """Whether babeld announces what lingers worse; without such a rule it would retract it at once."""
         self._tables = Tables()
         """The last known state; kept while there is no connection, so that kicks go on fitting."""
         self._mtu = 1500
@@ -79,7 +81,9 @@ class BabeldExporter:
         if basis != self._kick_basis:
             self._kick_basis = basis
             self._kick = kick_of(self._tables, self._quirks, mtu=self._mtu)
-        return needs_of(self._kick, self._settled, has_duplicates=self._has_duplicates)
+        return needs_of(
+            self._kick, self._settled, has_duplicates=self._has_duplicates, demotes=self._has_lingering_rules
+        )
 
     def may_delete(self, route: HostRoute) -> bool:
         if not self._quirks.retracts_wrongly:
@@ -158,6 +162,9 @@ class BabeldExporter:
         self._tables = session.tables
         process_id = connection.process_id
         self._statements = statements_of(process_id) if process_id is not None else None
+        self._has_lingering_rules = self._statements is not None and announces_lingering(
+            self._statements, self._context
+        )
         self._mtu = largest_mtu(iter(self._tables.interfaces))
         self._trouble = None
         quirk = self._quirks.text

@@ -9,7 +9,7 @@ from roamroute.export import ExporterContext
 from roamroute.values import Prefix
 from roamroute_babeld.needs import RESERVED
 from roamroute_babeld.settings import Settings
-from roamroute_babeld.tables import DORMANT, POISON
+from roamroute_babeld.tables import DORMANT, LINGERING, POISON
 from roamroute_babeld.version import Version, parse_version, quirks_of
 
 DUPLICATES = 65534
@@ -81,8 +81,9 @@ def _lines(settings: Settings, context: ExporterContext, version: Version | None
 def _prefix(prefix: Prefix, context: ExporterContext) -> Iterator[str]:
     numbers = context.kernel
     hosts = f"redistribute ip {prefix} eq {prefix.max_prefixlen}"
-    yield f"# Hosts in {prefix}: here, being withdrawn, withdrawn, and about to be deleted."
+    yield f"# Hosts in {prefix}: here, moved on, being withdrawn, withdrawn, and about to be deleted."
     yield f"{hosts} proto {numbers.protocol} allow"
+    yield f"{hosts} proto {numbers.lingering_protocol} metric {LINGERING}"
     yield f"{hosts} proto {numbers.withdrawing_protocol} metric {POISON}"
     yield f"{hosts} proto {numbers.dormant_protocol} metric {DORMANT}"
     yield f"{hosts} proto {numbers.hidden_protocol} deny"

@@ -61,7 +61,7 @@ _LOOK_PER_ROUTE_S: Seconds = 10e-6
 """Dumping and sorting the kernel's table, per route in it (1.12.1)."""
 
 
-def needs_of(kick: Kick, settled: frozenset[Address], *, has_duplicates: bool) -> FibNeeds:
+def needs_of(kick: Kick, settled: frozenset[Address], *, has_duplicates: bool, demotes: bool) -> FibNeeds:
     """Say what is needed, with a kick from `kick_of`; `settled` as `Tables.is_settled` has it."""
     return FibNeeds(
         parks=True,
@@ -71,6 +71,7 @@ def needs_of(kick: Kick, settled: frozenset[Address], *, has_duplicates: bool) -
         settled=settled,
         kick=kick,
         linger_s=LINGER_S,
+        demotes=demotes,
     )
 
 

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import attrs
 
+from roamroute.export import ExporterContext
 from roamroute.values import Address, Prefix
 from roamroute_babeld.protocol import INFINITY
+from roamroute_babeld.tables import LINGERING
 
 DEFAULT_FILE = "/etc/babeld.conf"
 _FLAGS_WITH_VALUE = frozenset("mphHiktTdgGcCSzMLIA")
@@ -66,6 +68,16 @@ class Statements:
     def decide(self, address: Address, protocol: int, interface: str | None = None) -> Rule | None:
         """The rule that decides over a host route; None where none does, and babeld does not export it."""
         return next((rule for rule in self.rules if rule.matches(address, protocol, interface)), None)
+
+
+def announces_lingering(statements: Statements, context: ExporterContext) -> bool:
+    """Does babeld announce a route whose host has moved on, in every roaming prefix, and with the metric for it?"""
+    if statements.unreadable:
+        return False
+    rules = [
+        statements.decide(prefix.network_address + 2, context.kernel.lingering_protocol) for prefix in context.prefixes
+    ]
+    return all(rule is not None and rule.metric == LINGERING for rule in rules)
 
 
 def statements_of(process_id: int) -> Statements | None:

@@ -20,6 +20,10 @@ not another router's route that it has installed, since `kernel-priority` is as 
 DORMANT = 65533
 """The metric of dormant routes: another router's route is installed, since `allow-duplicates` is greater (65534, the
 most that babeld takes; route.c consider_route), and is sent, since `kernel-priority` is less."""
+LINGERING = 49152
+"""The metric of routes whose host has moved on. Greater than the half of infinity with which the smoothed metric of a
+new route begins (route.c, route_smoothed_metric): the new one wins when the old one's has risen. With the cost of 60
+wireless hops it is still finite."""
 
 _DEFAULTS = (IPv6Network("::/0"), IPv4Network("0.0.0.0/0"))
 _IPV4_MAPPED = 0xFFFF << 32

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from roamroute_babeld.protocol import INFINITY
-from roamroute_babeld.rules import Statements, read_statements
+from roamroute_babeld.rules import Statements, announces_lingering, read_statements
+
+from roamroute.export import ExporterContext, KernelNumbers
 
 HOST, HOST4 = ip_address("fd44:0:0:1::7"), ip_address("10.44.0.7")
 
@@ -62,3 +64,23 @@ def test_options_are_seen_on_the_command_line_and_in_files(tmp_path: Path) -> No
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     found = read_statements(["babeld", "-c", "nowhere.conf"], tmp_path)
     assert found.unreadable == (f"{tmp_path}/nowhere.conf: No such file or directory",)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_announced"),
+    [
+        ("redistribute proto 148 metric 49152", True),
+        ("redistribute ip fd44::/16 proto 148 metric 49152\nredistribute deny", False),
+        ("redistribute proto 144 allow\nredistribute deny", False),
+        ("redistribute proto 144 allow", False),
+        ("redistribute proto 148 metric 1000", False),
+        ("redistribute deny\nredistribute proto 148 metric 49152", False),
+    ],
+)
+def test_a_route_lingers_only_where_babeld_announces_that_in_every_prefix(
+    tmp_path: Path, text: str, is_announced: bool
+) -> None:
+    context = ExporterContext(("wlan0",), (ip_network("fd44:0:0:1::/64"), ip_network("10.44.0.0/16")), KernelNumbers())
+    assert announces_lingering(statements(tmp_path, text), context) is is_announced
+    unreadable = read_statements(["babeld", "-c", "nowhere.conf", "-C", text], tmp_path)
+    assert not announces_lingering(unreadable, context)

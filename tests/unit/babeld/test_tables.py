@@ -121,9 +121,9 @@ def test_the_reserved_route_of_a_kick_can_be_deleted_without_harm(exported: str)
 
 def test_without_duplicates_parking_is_short() -> None:
     kick = kick_of(tables(), OLD)
-    assert needs_of(kick, frozenset(), has_duplicates=False).parked_for_s < 0.1
-    assert needs_of(kick, frozenset(), has_duplicates=False).dormant_after_s is None
-    assert needs_of(kick, frozenset(), has_duplicates=True).parked_for_s >= 60
+    assert needs_of(kick, frozenset(), has_duplicates=False, demotes=False).parked_for_s < 0.1
+    assert needs_of(kick, frozenset(), has_duplicates=False, demotes=False).dormant_after_s is None
+    assert needs_of(kick, frozenset(), has_duplicates=True, demotes=False).parked_for_s >= 60
 
 
 PREFIXES = st.sampled_from(
