@@ -214,6 +214,7 @@ class Book:
         former = self._bound.get(address)
         if former != host.mac:
             self.changed[host.mac] = None
+            self.forwards.end_other(address, host.mac)
             if former is not None:
                 self.changed[former] = None
                 self.hosts[former].binding.pop(address, None)

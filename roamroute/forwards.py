@@ -74,8 +74,6 @@ class Forwards(Mapping[Address, Forward]):
         for address in addresses:
             sending = self._sending.get(address)
             is_same_host = sending is not None and sending.mac == claim.mac
-            if sending is not None and is_same_host and sending.order >= order:
-                continue
             segment = claim.segments.for_address(address)
             if segment is None:
                 self.end(address, f"{claim.peer} has the host, and takes no packets for it")
@@ -110,6 +108,12 @@ class Forwards(Mapping[Address, Forward]):
         """Do not send on anything for this host."""
         for address in self.of_host(mac):
             self.end(address, because)
+
+    def end_other(self, address: Address, mac: Mac) -> None:
+        """This host has the address now, somewhere: do not send it on for another."""
+        sending = self._sending.get(address)
+        if sending is not None and sending.mac != mac:
+            self.end(address, f"{mac} has it")
 
     def used(self, address: Address, now: Instant) -> None:
         """A packet was sent on."""

@@ -135,6 +135,7 @@ class Hints:
                 continue
             if former is not None and former.hinted_by not in (None, peer):
                 book.unbind(former, address)
+                book.forwards.end_other(address, host.mac)
                 book.ask(Note(f"conflict {address}", f"{former.hinted_by} and {peer} tell of it for different hosts"))
                 continue
             book.bind(host, address)

@@ -899,3 +899,11 @@ def test_an_answer_after_a_loss_proves_anew_that_the_station_is_here() -> None:
     came = play.play(neighbour(A1, Nud.REACHABLE))
     assert [effect.claim.age_s for effect in came if isinstance(effect, SendClaim)] == [0.0]
     assert number_of(play) == number + 1
+
+
+def test_a_host_that_answered_on_trial_has_proved_anew_that_it_is_here() -> None:
+    play = holding_play(A1)
+    number = number_of(play)
+    play.play(claim(number + 1, basis=Basis.NEIGHBOUR), neighbour(A1, Nud.PROBE))
+    came = play.play(neighbour(A1, Nud.REACHABLE))
+    assert [effect.claim.age_s for effect in came if isinstance(effect, SendClaim)] == [0.0]

@@ -160,7 +160,7 @@ def test_a_segment_is_no_hosts_address() -> None:
     play.play(connected())
     play.skip()
     play >> neighbour(SEGMENTS1.ipv6)
-    assert not play.skim(Announce)
+    play.nothing_more()
     assert SEGMENTS1.ipv6 in (segment_prefix(play.engine._admission.prefixes) or ())
 
 
@@ -241,14 +241,14 @@ def test_a_peer_may_move_an_address_from_one_of_its_hosts_to_another() -> None:
 
 
 def test_an_address_of_a_host_that_is_here_is_not_taken_by_a_hint() -> None:
-    play = new_handover_play()
-    play.play(connected(), *answers(A1), answered(2), answered(2, peer=PEER3))
-    play >> hinted(1, A1, mac=LAPTOP)
-    play.skip()
+    play = new_handover_play(Policy(sleep_rounds=1))
+    play.play(connected(), *answers(A1), answered(2), answered(2, peer=PEER3), hinted(1, A1, mac=LAPTOP))
     assert known_of(play) == (A1,)
-    play.play(neighbour(A1, Nud.FAILED), wait(1.0), neighbour(A1, Nud.FAILED))
-    play.play(hinted(2, A1, mac=LAPTOP))
-    assert A1 not in known_of(play, LAPTOP)  # it is still associated, and remembered with it
+    play.play(neighbour(A1, Nud.PROBE), neighbour(A1, Nud.FAILED))
+    assert not play.engine.wanted
+    play.play(hinted(2, A1, A2, mac=LAPTOP))
+    assert known_of(play) == (A1,)  # it is still associated
+    assert known_of(play, LAPTOP) == (A2,)
 
 
 def test_a_claim_does_not_take_an_address_for_which_another_peer_vouches() -> None:
@@ -269,7 +269,10 @@ def test_what_a_claim_names_is_remembered_like_a_hint() -> None:
 
 def test_what_a_peer_vouches_for_does_not_age_until_the_peer_is_lost() -> None:
     play = new_handover_play(Policy(binding_lifetime_s=3600.0))
-    play.play(hinted(7, A1), wait(36_000.0), events.PeerLost(PEER1), wait(3500.0))
+    play.play(hinted(6, A1), hinted(6, A2, mac=LAPTOP), wait(36_000.0))
+    came = play.play(connected(LAPTOP))
+    assert [effect.route.address for effect in came if isinstance(effect, Announce)] == [A2]
+    play.play(hinted(7, A1), events.PeerLost(PEER1), wait(3500.0))
     assert play.engine.hosts[PHONE].hinted_by is None
     play >> connected()
     play << our_claim(8, A1, first=PEER1)
