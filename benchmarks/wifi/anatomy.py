@@ -105,7 +105,7 @@ class Anatomy:
                     what = "claim sent" if is_outgoing else "claim received"
                 self._marks.append((at, router.name, what))
 
-        bench.recorder.watch(tap, handle)
+        bench.recorder.watch(tap, handle, is_stamped=True)
 
     def _monitor(self, bench: Bench, router: Namespace) -> None:
         with router.entered():
@@ -117,7 +117,7 @@ class Anatomy:
             for data, at, _ in _datagrams(monitor):
                 self._marks += [(at, router.name, what) for what in _changes(data)]
 
-        bench.recorder.watch(monitor, handle)
+        bench.recorder.watch(monitor, handle, is_stamped=False)
 
 
 def _datagrams(end: socket.socket) -> Iterator[tuple[bytes, float, tuple[object, ...]]]:

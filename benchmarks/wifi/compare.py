@@ -181,6 +181,7 @@ def prepare(name: str, options: argparse.Namespace) -> SetUp:
     recorder = bench.recorder
     recorder.probe((bench.gateway, GATEWAY_ADDRESS), (bench.client, CLIENT_ADDRESS), per_second=options.rate)
     anatomy = Anatomy(bench) if is_routed and not options.no_anatomy else None
+    recorder.listen_first()
     recorder.start()
     bench.scan()
     bench.connect(bench.access_points[0].name)

@@ -72,7 +72,7 @@ class RoutedMesh:
 
     def status(self, router: Namespace) -> Any:
         """What `roamroute status --json` says there. Raises: NotReached when it does not answer."""
-        arguments = ["status", "--json", "--socket", f"/run/roamroute-{router.name}.sock"]
+        arguments = ["status", "--json", "-c", str(self._configuration(router.name))]
         return json.loads(router.run(sys.executable, "-m", "roamroute", *arguments))
 
     def _is_in_sync(self, router: Namespace) -> bool:
@@ -98,7 +98,7 @@ class RoutedMesh:
             lines.insert(0, f"default hello-interval {self._options.hello_s}")
         own.write_text("\n".join(lines) + "\n")
         arguments = ["-I", f"/run/babeld-{router.name}.pid", "-S", f"/run/babeld-{router.name}.state"]
-        if router.name in self._addresses:
+        if any(ap.namespace is router for ap in self._bench.access_points):
             fragment = Path(f"/tmp/babeld-{router.name}.roamroute.conf")
             asked = ["config", "babeld", "-c", str(self._configuration(router.name))]
             fragment.write_text(router.run(sys.executable, "-m", "roamroute", *asked))
@@ -137,18 +137,24 @@ class RoutedMesh:
 [roaming]
 interfaces = {json.dumps(links)}
 prefixes = ["{ROAMING_PREFIX}"]
-exporter = "babeld"
-[exporters.babeld]
-socket = "/run/babeld-{router}.sock"
-command = "{shlex.join(self._babeld)}"
-[stations]
-source = "{options.source if links else "none"}"
-hostapd_dir = "/run/hostapd-{router}"
 [control]
 socket = "/run/roamroute-{router}.sock"
 [log]
 level = "{options.log_level}"
 """
+        if links:  # who has none exports nothing
+            text = text.replace(
+                "[control]",
+                f"""\
+exporter = "babeld"
+[exporters.babeld]
+socket = "/run/babeld-{router}.sock"
+command = "{shlex.join(self._babeld)}"
+[stations]
+source = "{options.source}"
+hostapd_dir = "/run/hostapd-{router}"
+[control]""",
+            )
         if options.handover != "off":
             text += (
                 f'[peers]\naddress = "{self._addresses[router]}"\naddresses = {peers}\nkey_file = "/tmp/peers.key"\n'

@@ -1,7 +1,8 @@
 """Sends probes, receives them, and listens to hostapd and wpa_supplicant: everything that is timed, by one clock.
 
 Arrivals carry the kernel's stamps (SO_TIMESTAMPNS), also those of the daemons' lines: when hostapd sent a line to
-whoever is attached, not when this program came to read it.
+whoever is attached, not when this program came to read it. So nothing needs to be read at once, and what is measured
+keeps the processor: a system call is dear under user-mode Linux (10 µs and more).
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from typing import Any
 from namespaces import ControlSocket, Namespace
 
 PORT = 4000
+READ_EVERY_S = 0.02
 Arrival = tuple[float, int, float]
 """Of a probe: when it arrived, its number, when it was sent."""
 PROBE = struct.Struct("!Id")  # number, time of sending
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; a struct timespec by the wall clock comes with each datagram
+_SO_RCVBUFFORCE = 33
 _TIMESPEC = struct.Struct("@qq")
 
 
@@ -69,19 +72,38 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self._selector = selectors.SelectSelector()  # epoll knows whole milliseconds only
+        self._patient: list[Callable[[], None]] = []
         self._senders: list[tuple[socket.socket, str]] = []
         self._interval_s = 0.01
         self._choice = random.Random(2)
+        self._controls: list[ControlSocket] = []
 
     def listen(self, who: str, control: ControlSocket) -> None:
         stamped(control.socket)
         assert control.request("ATTACH") == "OK"
+        self._controls.append(control)
         control.socket.setblocking(False)
-        self._selector.register(control.socket, selectors.EVENT_READ, lambda: self._hear(who, control.socket))
+        self._patient.append(lambda: self._hear(who, control.socket))
 
-    def watch(self, end: socket.socket, handle: Callable[[], None]) -> None:
-        """Call `handle` in this thread whenever `end` has something to read. Before `start`."""
-        self._selector.register(end, selectors.EVENT_READ, handle)
+    def listen_first(self) -> None:
+        """Hear what the daemons say before everybody who is attached: they tell who came last first, and whom they tell
+        may run, and act, before they tell the next. Before `start`."""
+        for control in self._controls:
+            control.socket.settimeout(5)
+            assert control.request("DETACH") == "OK"
+            assert control.request("ATTACH") == "OK"
+            control.socket.setblocking(False)
+
+    def watch(self, end: socket.socket, handle: Callable[[], None], *, is_stamped: bool) -> None:
+        """Call `handle` in this thread when `end` may have something to read, once a while or, without stamps, at once.
+
+        It reads all there is. Before `start`.
+        """
+        if is_stamped:
+            end.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 20)
+            self._patient.append(handle)
+        else:
+            self._selector.register(end, selectors.EVENT_READ, handle)
 
     def probe(
         self,
@@ -100,8 +122,8 @@ class Recorder:
             ends[-1].setblocking(False)
             stamped(ends[-1])
         near, far = ends
-        self.watch(near, lambda: self._take(near, self.uplink))
-        self.watch(far, lambda: self._take(far, self.downlink))
+        self.watch(near, lambda: self._take(near, self.uplink), is_stamped=True)
+        self.watch(far, lambda: self._take(far, self.downlink), is_stamped=True)
         self._senders.append((near, client[1]))
         if has_uplink:
             self._senders.append((far, gateway[1]))
@@ -123,9 +145,13 @@ class Recorder:
 
     def _run(self) -> None:
         os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
-        due = time.monotonic()
+        due = read = time.monotonic()
         while True:
             now = time.monotonic()
+            if now >= read:
+                read = now + READ_EVERY_S
+                for handle in self._patient:
+                    handle()
             if now >= due:
                 self.sent += 1
                 self.sendings.append((self.sent, now))
@@ -134,7 +160,7 @@ class Recorder:
                         sender.sendto(PROBE.pack(self.sent, now), (destination, PORT))
                 # in step with nothing: otherwise, in virtual time, every roam meets the same moment between two probes
                 due = max(due + self._interval_s * self._choice.uniform(0.75, 1.25), now)
-            for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
+            for key, _ in self._selector.select(max(0.0, min(due, read) - time.monotonic())):
                 key.data()
 
     def _take(self, end: socket.socket, into: list[Arrival]) -> None:
@@ -147,8 +173,10 @@ class Recorder:
             return  # nothing more, or an ICMP error that came back
 
     def _hear(self, who: str, control: socket.socket) -> None:
-        data, now, _ = take(control)
-        self.sayings.append(Saying(now, who, data.decode(errors="replace").partition(">")[2].strip()))
+        with suppress(BlockingIOError):
+            while True:
+                data, now, _ = take(control)
+                self.sayings.append(Saying(now, who, data.decode(errors="replace").partition(">")[2].strip()))
 
     def first(self, who: str, start: str, since: float) -> float | None:
         """When `who` said something that begins with `start`, first after `since`."""
