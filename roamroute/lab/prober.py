@@ -130,5 +130,5 @@ def _received(receiver: socket.socket) -> Iterator[bytes]:
 
 if __name__ == "__main__":
     with Path(sys.argv[1]).open("ab", buffering=0) as log_file, open(0, "rb", buffering=0) as order_file:
-        be_punctual()
+        be_punctual(comes_first=True)  # it stands for machines of their own
         Prober(log_file).run(order_file)

@@ -13,7 +13,7 @@ SHORTEST_SLACK_NS = 1
 def be_punctual(*, comes_first: bool = False) -> None:
     """Wake this process up when it asked for it, not up to 50 µs later; `comes_first`: and before all others.
 
-    A process that comes first must not compute: the others wait for it.
+    A process that comes first must do little at a time: the others wait for it.
     """
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, SHORTEST_SLACK_NS, 0, 0, 0)
     if comes_first:
