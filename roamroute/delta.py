@@ -56,3 +56,12 @@ def coalesce(effects: Iterable[Effect]) -> Delta:
         announced=tuple(effect.route for effect in last.values() if isinstance(effect, Announce)),
         withdrawn=tuple(effect.route for effect in last.values() if isinstance(effect, Withdraw)),
     )
+
+
+def without_lingering(delta: Delta) -> Delta:
+    """The same for a daemon that must not announce what lingers: what begins to linger is withdrawn at once."""
+    lingering = tuple(attrs.evolve(route, is_lingering=False) for route in delta.announced if route.is_lingering)
+    return Delta(
+        announced=tuple(route for route in delta.announced if not route.is_lingering),
+        withdrawn=delta.withdrawn + lingering,
+    )

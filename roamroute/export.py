@@ -74,9 +74,9 @@ class FibNeeds:
     reached the neighbours: the daemon may then announce another router's route for the address again. None: never.
     `settled`: the addresses for which that is known to be so; None: time alone decides.
     `linger_s`: at a clean stop, the time that the daemon needs to send the withdrawals before the parked routes go too.
-    `demotes`: a route that lingers (`HostRoute.is_lingering`) gets `lingering_protocol`, which the daemon announces with
-    a worse metric. For protocols where a router that loses its route has no other until the neighbours have told it one
-    (distance vector): all have turned to the new access point before the old one withdraws.
+    `demotes`: a route that lingers (`HostRoute.is_lingering`) gets `lingering_protocol`, which the daemon announces
+    with a worse metric. For protocols where a router that loses its route has no other until the neighbours have told
+    it one (distance vector): all have turned to the new access point before the old one withdraws.
     `lingering_metric`: such a route has this metric in the kernel, where the daemon takes it over (FRR: as BGP's MED).
     Two access points that announce a host alike are one way too many for a router that shares its load between them.
     """

@@ -17,6 +17,12 @@ from roamroute_frr.vtysh import Vtysh
 FRAGMENT = "compare FRR's configuration with what `roamroute config frr` prints, or run `roamroute check`"
 
 
+LINGERING_METRIC = 4096
+"""The kernel's metric of a route whose host has moved on. zebra takes it over, bgpd makes it the MED: the new access
+point's route is better. With the same MED a route reflector shares its load between both (maximum-paths, bgpd's
+default) and tells others of one: half of the packets go in circles. A static route, in mode "inject", has no metric."""
+
+
 class Frr(Confirmation):
     """See `roamroute.adapter.asking.Daemon` for the contract of the methods."""
 
@@ -70,4 +76,12 @@ def create(settings: Settings, context: ExporterContext) -> AskingExporter[Stand
         "systemctl start frr; roamroute must be in the group frrvty, or reach vtysh by sudo (exporters.frr.command); "
         f'try {" ".join(settings.command)} -c "show version"'
     )
-    return AskingExporter("frr", context, frr, injector, remedy=remedy)
+    return AskingExporter(
+        "frr",
+        context,
+        frr,
+        injector,
+        remedy=remedy,
+        lingering_metric=LINGERING_METRIC,
+        is_lingering=not settings.injects,
+    )

@@ -20,7 +20,7 @@ from roamroute.adapter.agenda import Agenda
 from roamroute.adapter.ledger import Ledger
 from roamroute.adapter.problems import watch
 from roamroute.adapter.reconnect import reconnect
-from roamroute.delta import Delta
+from roamroute.delta import Delta, without_lingering
 from roamroute.export import ExporterContext, ExportReport, FibChange, FibNeeds, Problem
 from roamroute.values import Address, HostRoute, Instant, Seconds
 
@@ -126,7 +126,11 @@ class Injection(Protocol):
 
 
 class AskingExporter(Generic[TheStanding]):
-    """See `roamroute.export.Exporter` for the contract of the methods. `remedy`: for a daemon that is out of reach."""
+    """See `roamroute.export.Exporter` for the contract of the methods. `remedy`: for a daemon that is out of reach.
+
+    `lingering_metric`: as `FibNeeds` has it. `is_lingering`: False where a host that has moved on must be withdrawn at
+    once, since the daemon cannot announce it worse and others would share their load between both access points.
+    """
 
     def __init__(
         self,
@@ -136,8 +140,12 @@ class AskingExporter(Generic[TheStanding]):
         injection: Injection | None,
         *,
         remedy: str,
+        lingering_metric: int | None = None,
+        is_lingering: bool = True,
         clock: Callable[[], Instant] = time.monotonic,
     ) -> None:
+        self._lingering_metric = lingering_metric
+        self._is_lingering = is_lingering
         self._name = name
         self._context = context
         self._daemon = daemon
@@ -176,12 +184,13 @@ class AskingExporter(Generic[TheStanding]):
             self._is_connected = False
 
     def needs(self) -> FibNeeds:
-        return FibNeeds(installs=self._injection is None)
+        return FibNeeds(installs=self._injection is None, lingering_metric=self._lingering_metric)
 
     def may_delete(self, route: HostRoute) -> bool:
         return True
 
     async def publish(self, delta: Delta) -> None:
+        delta = delta if self._is_lingering else without_lingering(delta)
         self._ledger.publish(delta)
         now = self._clock()
         for route in delta.withdrawn:
@@ -195,6 +204,7 @@ class AskingExporter(Generic[TheStanding]):
             await self._injection.settled(PUBLISH_LIMIT_S)
 
     async def publish_all(self, wanted: Sequence[HostRoute]) -> None:
+        wanted = tuple(route for route in wanted if self._is_lingering or not route.is_lingering)
         before = dict(self._ledger.wanted)
         self._ledger.publish_all(wanted)
         now = self._clock()

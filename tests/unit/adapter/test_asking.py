@@ -127,7 +127,7 @@ class Injection:
 class Scene:
     """One exporter that runs, and its daemon."""
 
-    def __init__(self, injection: Injection | None = None) -> None:
+    def __init__(self, injection: Injection | None = None, *, is_lingering: bool = True) -> None:
         self.daemon = Daemon()
         self.injection = injection
         self.events: list[Event] = []
@@ -142,7 +142,16 @@ class Scene:
             follow_fib=self._follow_fib,
         )
         loop = asyncio.get_running_loop()
-        self.exporter = AskingExporter("fake", context, self.daemon, injection, remedy="start it", clock=loop.time)
+        self.exporter = AskingExporter(
+            "fake",
+            context,
+            self.daemon,
+            injection,
+            remedy="start it",
+            lingering_metric=99,
+            is_lingering=is_lingering,
+            clock=loop.time,
+        )
         self.begun = loop.time()
 
     async def _follow_fib(self, changed: Callable[[FibChange], None]) -> None:
@@ -163,9 +172,11 @@ class Scene:
         return asyncio.get_running_loop().time() - begun
 
 
-def play(act: Callable[[Scene], Awaitable[None]], injection: Injection | None = None) -> None:
+def play(
+    act: Callable[[Scene], Awaitable[None]], injection: Injection | None = None, *, is_lingering: bool = True
+) -> None:
     async def run() -> None:
-        scene = Scene(injection)
+        scene = Scene(injection, is_lingering=is_lingering)
         task = asyncio.create_task(scene.exporter.run())
         await asyncio.sleep(0.01)
         try:
@@ -331,6 +342,32 @@ def test_an_injection_is_told_and_its_failure_is_the_publication_s() -> None:
 
     play(act, injection)
     assert injection.calls[-1] == "close"
+
+
+@pytest.mark.parametrize("is_lingering", [True, False])
+def test_a_route_that_begins_to_linger_is_withdrawn_where_it_must_not(is_lingering: bool) -> None:
+    injection = Injection()
+    plain, lingering = HostRoute(A, "wlan0"), HostRoute(A, "wlan0", is_lingering=True)
+
+    async def act(scene: Scene) -> None:
+        assert scene.exporter.needs().lingering_metric == 99
+        scene.daemon.known |= {A, B}
+        await scene.exporter.publish_all((plain,))
+        await scene.exporter.publish(Delta(announced=(lingering, *routes(B))))
+        await scene.until(lambda: scene.exported == ({A, B} if is_lingering else {B}))
+        await scene.exporter.publish_all((lingering, *routes(B)))
+        await scene.exporter.publish(Delta(withdrawn=(lingering,)))
+        assert scene.exported == {B}
+        assert scene.exporter.report().problems == ()
+
+    play(act, injection, is_lingering=is_lingering)
+    told = [call for call in injection.calls if not isinstance(call, str)]
+    if is_lingering:
+        assert told[1] == Delta(announced=(lingering, *routes(B)))
+        assert told[2] == (lingering, *routes(B))
+    else:
+        assert told[1] == Delta(announced=routes(B), withdrawn=(plain,))
+        assert told[2] == routes(B)
 
 
 def test_a_daemon_that_was_restarted_gets_everything_injected_again() -> None:
