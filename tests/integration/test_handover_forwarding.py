@@ -240,7 +240,7 @@ def test_a_gateway_sends_on_by_itself_when_the_old_access_point_is_dead(still: S
                     downlink.wait_arriving(client.connected_at)
             # Every packet comes this way: that does not keep it in the tunnel when the routers know the way by now.
             still.lead(third, *client.addresses)
-            still.wait_not_forwarded(still.gateway, client.main_address, LINGER_S + 5.0)
+            still.wait_not_forwarded(still.gateway, client.main_address, LINGER_S + 10.0)
             downlink.wait_arriving(time.monotonic())
         still.repair()
 
