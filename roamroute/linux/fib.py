@@ -78,7 +78,7 @@ class KernelFib:
         self._is_whole = False
         """Whether `_wanted` is all that is wanted: not before the first `apply_all`. Until then routes of an earlier
         run are left alone."""
-        self._is_demoting = False
+        self._lingering_form: tuple[bool, int | None] = (False, None)
         self._belief = Belief(context.kernel, context.prefixes)
         self._kicker = Kicker(self._belief, self._send, self._call_later, clock)
         self._is_paced = portion is not None
@@ -118,7 +118,7 @@ class KernelFib:
         needs = self._needs()
         if not needs.installs:
             return
-        steps = self._belief.announce(delta.announced, demotes=needs.demotes)
+        steps = self._belief.announce(delta.announced, needs)
         withdrawn = [route for route in delta.withdrawn if route.address not in self._wanted]
         steps += self._belief.withdraw(withdrawn, needs, self._clock())
         self._carry_out(steps, needs)
@@ -162,7 +162,7 @@ class KernelFib:
         missing = [self._wanted[address] for address in self._refused if address in self._wanted]
         if needs.installs and missing:
             before = len(self._refused)
-            self._send(self._belief.announce(missing, demotes=needs.demotes))
+            self._send(self._belief.announce(missing, needs))
             if len(self._refused) < before:
                 self._send(self._kicker.follow(needs.kick))
                 self._context.changed()
@@ -170,10 +170,11 @@ class KernelFib:
     def look_again(self) -> None:
         """What the routing daemon needs has changed."""
         needs = self._needs()
-        if needs.installs and needs.demotes is not self._is_demoting:
+        form = (needs.demotes, needs.lingering_metric)
+        if needs.installs and form != self._lingering_form:
             lingering = [route for route in self._wanted.values() if route.is_lingering]
-            self._carry_out(self._belief.announce(lingering, demotes=needs.demotes), needs)
-        self._is_demoting = needs.demotes
+            self._carry_out(self._belief.announce(lingering, needs), needs)
+        self._lingering_form = form
         self._settle(needs)
         self._settle_in_time(needs)
 
@@ -248,11 +249,11 @@ class KernelFib:
         delta = difference(self._belief.installed, wanted)
         # What stands where ours must go is deleted first, the rest only when ours are there.
         steps = [step for step in extra if step.metric == self._numbers.metric]
-        steps += self._belief.announce(delta.announced, demotes=needs.demotes)
+        steps += self._belief.announce(delta.announced, needs)
         steps += self._belief.unpark([address for address in self._belief.parked if address in wanted])
         if self._is_whole:
             steps += self._belief.withdraw(delta.withdrawn, needs, self._clock())
-        steps += [step for step in extra if step.metric != self._numbers.metric]
+        steps += self._belief.without_live(step for step in extra if step.metric != self._numbers.metric)
         self._carry_out(steps, needs)
 
     def _dump_ours(self) -> list[Step] | None:
@@ -277,7 +278,7 @@ class KernelFib:
             self._repeats.tell("error", "dump", f'our routes cannot be dumped, trying again because="{error}"')
             self._repair_in(_TICK_S)
             return None
-        return self._belief.adopt(found, self._clock())
+        return self._belief.adopt(found, self._clock(), self._needs())
 
     def _own(self, message: Message, links: Mapping[int, str]) -> Found | None:
         """One of our host routes, or None for any other."""
@@ -440,7 +441,7 @@ class KernelFib:
         if entry.metric == self._numbers.parked_metric and entry.destination in self._belief.parked:
             self._repair_in(_REPAIR_S)
             return
-        if entry.metric != self._numbers.metric:
+        if entry.metric not in (self._numbers.metric, self._belief.metric(entry.destination)):
             return
         here = self._belief.installed.get(entry.destination)
         is_ours = entry.protocol in (self._numbers.protocol, self._numbers.lingering_protocol)

@@ -3,7 +3,8 @@
 No socket, no clock: `KernelFib` sends the steps and tells what was refused. Our routes come in these forms:
 
 - *live*: unicast on the client's link, `protocol`, `metric`: what stations are reached by;
-- *demoted*: the same with `lingering_protocol`, of a host that has moved on, where the daemon announces that worse;
+- *lingering*: the same of a host that has moved on, with `lingering_protocol` or another metric, or both, where the
+  daemon announces it worse then;
 - *parked*: unreachable, without a link, `withdrawing_protocol`, `parked_metric`: keeps a withdrawn address known to a
   routing daemon that must poison it before it may forget it, and loses in the FIB against every other route; when the
   poison has had its time it becomes *dormant*, the same with `dormant_protocol`;
@@ -27,6 +28,7 @@ from roamroute.wire import netlink
 
 _ADD = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
 _PUT = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
+_NO_NEEDS = FibNeeds()
 _CHANGE = netlink.NLM_F_REPLACE
 """Replaces what is there with the same metric, makes nothing."""
 
@@ -85,32 +87,28 @@ class Belief:
         """In the order of parking: the first is the oldest."""
         self.reserved: dict[Address, int] = {}
         """The reserved routes that are there, and with which protocol number."""
-        self._demoted: set[Address] = set()
-        """Those of the live routes that are demoted."""
+        self._forms: dict[Address, tuple[int, int]] = {}
+        """Protocol and metric of those live routes that have others than usual."""
         self._dropped: dict[Address, HostRoute] = {}
         """Live routes that vanished without us (with their link, say): a withdrawal has to park them all the same."""
 
-    def announce(self, routes: Iterable[HostRoute], *, demotes: bool = False) -> list[Step]:
-        """The steps that install `routes`; those that are installed already need none.
-
-        `demotes`: those that linger are demoted.
-        """
+    def announce(self, routes: Iterable[HostRoute], needs: FibNeeds = _NO_NEEDS) -> list[Step]:
+        """The steps that install `routes`; those that are installed already need none."""
         steps: list[Step] = []
         for route in routes:
             address = route.address
             here = self.installed.get(address)
-            is_demoted = demotes and route.is_lingering
+            before, form = self._form(address), self._form_of(route, needs)
             self.installed[address] = route
-            if here is not None and here.link == route.link and is_demoted is (address in self._demoted):
+            if here is not None and here.link == route.link and before == form:
                 continue
-            if is_demoted:
-                self._demoted.add(address)
-            else:
-                self._demoted.discard(address)
+            self._take_form(address, form)
             if here is None:
                 steps.append(self._live(Action.ANNOUNCE, route, _ADD))
-            else:  # another link or protocol: the metric is the same, so replacing leaves no gap
+            else:  # replacing leaves no gap, nor does another metric: first it stands beside, then the old one goes
                 steps.append(self._live(Action.MOVE, route, _PUT))
+                if before[1] != form[1]:
+                    steps.append(_delete(here, before))
             self._dropped.pop(address, None)
             steps += self.unpark((address,))
         return steps
@@ -121,6 +119,7 @@ class Belief:
         for route in routes:
             address = route.address
             here = self.installed.pop(address, None)
+            form = self._forms.pop(address, self._usual)
             vanished = self._dropped.pop(address, None)
             if needs.parks and (here or vanished) and address not in self.parked:
                 steps.append(self._unreachable(Action.PARK, address, _PUT, self._numbers.withdrawing_protocol))
@@ -128,12 +127,11 @@ class Belief:
             if here is None:
                 continue
             if needs.parks:
-                hidden, metric = self._numbers.hidden_protocol, self._numbers.metric
+                hidden, metric = self._numbers.hidden_protocol, form[1]
                 steps.append(Step(Action.HIDE, address, here.link, netlink.RTM_NEWROUTE, _CHANGE, hidden, metric))
                 steps.append(Step(Action.DELETE, address, here.link, netlink.RTM_DELROUTE, 0, hidden, metric))
             else:
-                steps.append(self._delete_live(here))
-            self._demoted.discard(address)
+                steps.append(_delete(here, form))
         return steps
 
     def unpark(self, addresses: Iterable[Address]) -> list[Step]:
@@ -217,16 +215,16 @@ class Belief:
 
     def clear(self) -> list[Step]:
         """The steps that remove everything of ours at once: live, parked and reserved."""
-        steps = [self._delete_live(route) for route in self.installed.values()]
+        steps = [_delete(route, self._form(address)) for address, route in self.installed.items()]
         steps += [self._delete_parked(address, parked) for address, parked in self.parked.items()]
         steps += self.unreserve(tuple(self.reserved))
         self.installed.clear()
-        self._demoted.clear()
+        self._forms.clear()
         self.parked.clear()
         self._dropped.clear()
         return steps
 
-    def adopt(self, found: Iterable[Found], now: Instant) -> list[Step]:
+    def adopt(self, found: Iterable[Found], now: Instant, needs: FibNeeds = _NO_NEEDS) -> list[Step]:
         """Believe what the kernel dumped; return the deletions of what fits no scheme of ours.
 
         A hidden route, a second live one for an address or one with another metric is left over from a crash or from an
@@ -237,7 +235,7 @@ class Belief:
         parking = (numbers.withdrawing_protocol, numbers.dormant_protocol)
         before = self.installed
         self.installed, self.reserved = {}, {}
-        self._demoted.clear()
+        self._forms.clear()
         parked: dict[Address, Parked] = {}
         extra: list[Step] = []
         for each in found:
@@ -252,21 +250,24 @@ class Belief:
                     is_dormant = each.protocol == numbers.dormant_protocol
                     parked[address] = Parked(HostRoute(address, ""), since.get(address, now), is_dormant)
                     continue
-            elif each.link is not None and is_live and each.metric == numbers.metric:
-                is_lingering = each.protocol == numbers.lingering_protocol
-                route, known = HostRoute(address, each.link, is_lingering), self.installed.get(address)
+            elif each.link is not None and is_live and each.metric in (numbers.metric, needs.lingering_metric):
+                form = (each.protocol, each.metric)
+                route, known = HostRoute(address, each.link, form != self._usual), self.installed.get(address)
                 if known is None or _is_on(before.get(address), each.link):
                     if known is not None:
-                        extra.append(self._delete_live(known))
-                        self._demoted.discard(address)
+                        extra.append(_delete(known, self._form(address)))
                     self.installed[address] = route
-                    if is_lingering:
-                        self._demoted.add(address)
+                    self._take_form(address, form)
                     continue
             extra.append(Step(Action.DELETE, address, each.link, netlink.RTM_DELROUTE, 0, each.protocol, each.metric))
         self.parked = dict(sorted(parked.items(), key=lambda item: (item[1].since, not item[1].is_dormant)))
         self._dropped |= {address: route for address, route in before.items() if address not in self.installed}
         return extra
+
+    def without_live(self, deletions: Iterable[Step]) -> list[Step]:
+        """Those of `adopt`'s deletions that hit nothing that has become a live route since."""
+        live = {(route.address, route.link, *self._form(address)) for address, route in self.installed.items()}
+        return [step for step in deletions if (step.address, step.link, step.protocol, step.metric) not in live]
 
     def undo(self, step: Step) -> None:
         """The kernel refused `step`: do not believe in its effect."""
@@ -275,7 +276,7 @@ class Belief:
                 here = self.installed.get(step.address)
                 if here is not None and here.link == step.link:
                     del self.installed[step.address]
-                    self._demoted.discard(step.address)
+                    self._forms.pop(step.address, None)
             case Action.PARK:
                 self.parked.pop(step.address, None)
             case Action.KICK:
@@ -286,7 +287,7 @@ class Belief:
     def drop(self, address: Address) -> None:
         """Somebody else deleted the live route of `address`."""
         route = self.installed.pop(address, None)
-        self._demoted.discard(address)
+        self._forms.pop(address, None)
         if route is not None:
             self._dropped[address] = route
 
@@ -295,16 +296,33 @@ class Belief:
         for address in [address for address, route in self.installed.items() if route.link == link]:
             self.drop(address)
 
+    def metric(self, address: Address) -> int:
+        """Of the live route of `address`."""
+        return self._form(address)[1]
+
+    @property
+    def _usual(self) -> tuple[int, int]:
+        return self._numbers.protocol, self._numbers.metric
+
+    def _form(self, address: Address) -> tuple[int, int]:
+        return self._forms.get(address, self._usual)
+
+    def _form_of(self, route: HostRoute, needs: FibNeeds) -> tuple[int, int]:
+        protocol, metric = self._usual
+        if route.is_lingering:
+            protocol = self._numbers.lingering_protocol if needs.demotes else protocol
+            metric = metric if needs.lingering_metric is None else needs.lingering_metric
+        return protocol, metric
+
+    def _take_form(self, address: Address, form: tuple[int, int]) -> None:
+        if form == self._usual:
+            self._forms.pop(address, None)
+        else:
+            self._forms[address] = form
+
     def _live(self, action: Action, route: HostRoute, flags: int) -> Step:
-        protocol, metric = self._live_protocol(route.address), self._numbers.metric
+        protocol, metric = self._form(route.address)
         return Step(action, route.address, route.link, netlink.RTM_NEWROUTE, flags, protocol, metric)
-
-    def _live_protocol(self, address: Address) -> int:
-        return self._numbers.lingering_protocol if address in self._demoted else self._numbers.protocol
-
-    def _delete_live(self, route: HostRoute) -> Step:
-        protocol, metric = self._live_protocol(route.address), self._numbers.metric
-        return Step(Action.DELETE, route.address, route.link, netlink.RTM_DELROUTE, 0, protocol, metric)
 
     def _delete_parked(self, address: Address, parked: Parked) -> Step:
         numbers = self._numbers
@@ -316,6 +334,10 @@ class Belief:
     ) -> Step:
         kind = netlink.RTM_DELROUTE if action is Action.DELETE else kind
         return Step(action, address, None, kind, flags, protocol, self._numbers.parked_metric)
+
+
+def _delete(route: HostRoute, form: tuple[int, int]) -> Step:
+    return Step(Action.DELETE, route.address, route.link, netlink.RTM_DELROUTE, 0, *form)
 
 
 def _is_on(route: HostRoute | None, link: str) -> bool:

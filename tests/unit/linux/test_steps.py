@@ -55,10 +55,10 @@ class Fib:
     def has(self, address: Address) -> bool:
         return any(each for (at, _), each in self.routes.items() if at == address)
 
-    def live(self) -> set[HostRoute]:
+    def live(self) -> set[tuple[Address, str, int, int]]:
         return {
-            HostRoute(address, link, protocol == NUMBERS.lingering_protocol)
-            for (address, _), each in self.routes.items()
+            (address, link, protocol, metric)
+            for (address, metric), each in self.routes.items()
             for protocol, link in each
             if protocol in (NUMBERS.protocol, NUMBERS.lingering_protocol) and link is not None
         }
@@ -77,6 +77,15 @@ def carry_out(fib: Fib, belief: Belief, steps: list[Step]) -> None:
             belief.undo(step)
 
 
+def form(route: HostRoute, needs: FibNeeds) -> tuple[int, int]:
+    """Protocol and metric that a live route should have."""
+    protocol = NUMBERS.lingering_protocol if needs.demotes and route.is_lingering else NUMBERS.protocol
+    has_metric = needs.lingering_metric is not None and route.is_lingering
+    return protocol, needs.lingering_metric if has_metric and needs.lingering_metric else NUMBERS.metric
+
+
+DEMOTING = FibNeeds(demotes=True)
+WITH_METRIC = FibNeeds(lingering_metric=9)
 SETTLING = attrs.evolve(PARKING, dormant_after_s=0.2)
 
 changes = st.lists(
@@ -85,9 +94,14 @@ changes = st.lists(
 )
 
 
-@given(changes, st.integers(0, 60), st.booleans(), st.lists(st.booleans(), min_size=40, max_size=40))
+@given(
+    changes,
+    st.integers(0, 60),
+    st.sampled_from([FibNeeds(), DEMOTING, WITH_METRIC, attrs.evolve(DEMOTING, lingering_metric=9)]),
+    st.lists(st.booleans(), min_size=40, max_size=40),
+)
 def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
-    run: list[tuple[Address, str | None, bool, int]], crash_at: int, demotes: bool, linger: list[bool]
+    run: list[tuple[Address, str | None, bool, int]], crash_at: int, lingering: FibNeeds, linger: list[bool]
 ) -> None:
     """Announce, linger, withdraw (None), with and without parking; a crash after any message; then adoption."""
     fib, belief, now = Fib(), Belief(NUMBERS, PREFIXES), 0.0
@@ -95,14 +109,16 @@ def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
     sent = 0
     for (address, link, parks, pause), is_lingering in zip(run, linger, strict=False):
         now += pause
-        needs = attrs.evolve(SETTLING, parks=parks)
+        needs = attrs.evolve(
+            SETTLING, parks=parks, demotes=lingering.demotes, lingering_metric=lingering.lingering_metric
+        )
         had = address in belief.installed
         if link is None:
             wanted.pop(address, None)
             steps = belief.withdraw([HostRoute(address, "wlan0")], needs, now)
         else:
             wanted[address] = HostRoute(address, link, is_lingering)
-            steps = belief.announce([wanted[address]], demotes=demotes)
+            steps = belief.announce([wanted[address]], needs)
         for step in steps:
             assert fib.carry_out(step) == 0
             sent += 1
@@ -110,22 +126,23 @@ def test_the_fib_follows_what_is_wanted_and_a_new_start_finds_it(
                 assert fib.has(address), "a route that stays is never away"
             if sent == crash_at:
                 belief = Belief(NUMBERS, PREFIXES)
-                carry_out(fib, belief, belief.adopt(fib.dump(), now))
+                extra = belief.adopt(fib.dump(), now, needs)
+                carry_out(fib, belief, [step for step in extra if step.metric == NUMBERS.metric])
                 present = dict(belief.installed)
                 lost = [route for at, route in present.items() if at not in wanted]
                 missing = [route for at, route in wanted.items() if present.get(at) != route]
-                carry_out(fib, belief, belief.announce(missing, demotes=demotes))
+                carry_out(fib, belief, belief.announce(missing, needs))
                 carry_out(fib, belief, belief.unpark([at for at in belief.parked if at in wanted]))
                 carry_out(fib, belief, belief.withdraw(lost, needs, now))
+                rest = [step for step in extra if step.metric != NUMBERS.metric]
+                carry_out(fib, belief, belief.without_live(rest))
                 break
         now += pause % 3 * 0.1
         carry_out(fib, belief, belief.settle(needs, now))
         released, _forced = belief.release(needs, now, lambda _route: True)
         carry_out(fib, belief, released)
         assert set(wanted.values()) == set(belief.installed.values())
-        assert fib.live() == {
-            attrs.evolve(each, is_lingering=demotes and each.is_lingering) for each in wanted.values()
-        }
+        assert fib.live() == {(route.address, route.link, *form(route, needs)) for route in wanted.values()}
         for protocol, is_dormant in ((NUMBERS.withdrawing_protocol, False), (NUMBERS.dormant_protocol, True)):
             there = {at for (at, _), each in fib.routes.items() if (protocol, None) in each}
             assert there == {at for at, parked in belief.parked.items() if parked.is_dormant is is_dormant}
@@ -156,17 +173,33 @@ def test_others_routes_are_never_touched(run: list[tuple[Address, str | None, bo
 
 def test_a_lingering_route_is_demoted_in_place_and_comes_back_so() -> None:
     fib, belief = Fib(), Belief(NUMBERS, PREFIXES)
-    carry_out(fib, belief, belief.announce([A], demotes=True))
+    carry_out(fib, belief, belief.announce([A], DEMOTING))
     lingering = attrs.evolve(A, is_lingering=True)
-    (step,) = belief.announce([lingering], demotes=True)
+    (step,) = belief.announce([lingering], DEMOTING)
     assert (step.action, step.protocol, step.flags & netlink.NLM_F_REPLACE) == (Action.MOVE, 148, netlink.NLM_F_REPLACE)
     carry_out(fib, belief, [step])
-    assert belief.announce([lingering], demotes=True) == []
-    (step,) = belief.announce([A], demotes=True)
+    assert belief.announce([lingering], DEMOTING) == []
+    (step,) = belief.announce([A], DEMOTING)
     assert step.protocol == NUMBERS.protocol
-    carry_out(fib, belief, [step, *belief.announce([lingering], demotes=True)])
+    carry_out(fib, belief, [step, *belief.announce([lingering], DEMOTING)])
     carry_out(fib, belief, belief.withdraw([lingering], FibNeeds(), 0.0))
     assert not fib.has(A.address)
+
+
+def test_a_lingering_route_with_another_metric_stands_before_the_other_goes_and_so_on_the_way_back() -> None:
+    fib, belief = Fib(), Belief(NUMBERS, PREFIXES)
+    carry_out(fib, belief, belief.announce([A], WITH_METRIC))
+    lingering = attrs.evolve(A, is_lingering=True)
+    for route, new, old in ((lingering, 9, 8), (A, 8, 9)):
+        steps = belief.announce([route], WITH_METRIC)
+        assert [(step.action, step.metric) for step in steps] == [(Action.MOVE, new), (Action.DELETE, old)]
+        carry_out(fib, belief, steps)
+        assert fib.live() == {(A.address, "wlan0", 144, new)}
+        assert belief.metric(A.address) == new
+    carry_out(fib, belief, belief.announce([lingering], WITH_METRIC))
+    carry_out(fib, belief, belief.withdraw([lingering], PARKING, 0.0))
+    assert fib.live() == set()
+    assert set(belief.parked) == {A.address}
 
 
 def test_where_the_daemon_does_not_demote_lingering_sends_nothing() -> None:
