@@ -18,7 +18,7 @@ from roamroute.effects import DropClaim, SendAnswer, SendClaim, ShareHint, Unsha
 from roamroute.events import Event, PeerJoined, PeerLost
 from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM
 from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
-from roamroute.peers.session import SILENCE_S
+from roamroute.peers.session import KEEPALIVE_S, SILENCE_S
 from roamroute.values import HandoverReport, PeerId, Seconds
 
 DEFAULT_PORT = 4544
@@ -309,7 +309,8 @@ class PeerChannel:
         """Say from which peers nothing is authentic, for each at once and then now and then."""
         for peer in self._exchange.status() if self._exchange.counters["forged"] else ():
             seen, due = self._forged_logged.get(peer.peer, (0, now))
-            if peer.forged > seen and not peer.is_up and now >= due:
+            is_silent = peer.heard is None or now - peer.heard > KEEPALIVE_S + KEYS_COMPARED_S
+            if peer.forged > seen and (is_silent or not peer.is_up) and now >= due:
                 self._log("warning", f"peers: nothing from {peer.peer} is authentic: is the key the same on both?")
                 due = now + REFUSALS_LOGGED_S
             self._forged_logged[peer.peer] = peer.forged, due
