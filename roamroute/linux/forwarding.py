@@ -153,7 +153,7 @@ class Forwarding:
         if peers != self._taking.peers:
             self._taking.peers = peers
             if self._requests is not None:
-                self._attempt(self._look)
+                self._attempt(self._look_at_segments)
 
     def forward(self, effects: Sequence[Forward | EndForward]) -> None:
         """Carry the effects out, now and in one batch. Never raises; what the kernel refuses is tried again."""
@@ -273,6 +273,14 @@ class Forwarding:
         if self._why_not != before:
             self._changed()
 
+    def _look_at_segments(self) -> None:
+        """As `_look`, but for the forwards, of which there may be thousands."""
+        before = self._why_not
+        if self._index is not None and self._interfaces:
+            self._take(self._index)
+        if self._why_not != before:
+            self._changed()
+
     def _make_true(self) -> None:
         """From the bottom up. Raises: KernelRefused, MalformedInput, OSError."""
         self._why_not = None
@@ -336,9 +344,8 @@ class Forwarding:
             self._fail(f"another program has set the source of segment routing to {taken} (ip sr tunsrc set ::)")
 
     def _take(self, index: int) -> None:
-        before = self._taking.rule_senders
         why_not = self._taking.reconcile(self._opened(), index)
-        if self._taking.rule_senders != before:
+        if self._taking.rule_senders is not None:
             self._reconcile_rules()
         if why_not is not None:
             self._fail(why_not)
