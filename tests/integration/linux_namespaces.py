@@ -103,7 +103,7 @@ def make_bed() -> Iterator[Bed]:
         bed.remove()
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 3.0) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> None:
     """Wait for a condition."""
     end = time.monotonic() + within_s
     while not condition():
