@@ -7,8 +7,10 @@ waits: a datagram that the socket does not take is dropped and counted, because 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
@@ -19,6 +21,7 @@ from roamroute.events import Event, PeerJoined, PeerLost
 from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM
 from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
 from roamroute.peers.session import KEEPALIVE_S, SILENCE_S
+from roamroute.peers.sieve import INSTRUCTION_BYTES, sieve
 from roamroute.values import HandoverReport, PeerId, Seconds
 
 DEFAULT_PORT = 4544
@@ -38,6 +41,8 @@ KEYS_COMPARED_S: Seconds = 3.0
 """So soon the log says that a peer seems to have another key: who has just changed it may be waiting for that."""
 REFUSALS_LOGGED_S: Seconds = 60.0
 """What was refused is summed up in the log this often, if anything was."""
+
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 _REFUSALS = ("from_strangers", "malformed", "other_version", "forged", "replayed", "peers_refused", "claims_evicted")
 
@@ -100,6 +105,7 @@ class PeerChannel:
         self._rearm()
         try:
             self._socket = await self._bind()
+            self._sift()
             loop.add_reader(self._socket.fileno(), self._read)
             refusals_due = loop.time() + REFUSALS_LOGGED_S
             while True:
@@ -178,6 +184,7 @@ class PeerChannel:
         outcome = self._exchange.set_peers(wanted, now)
         self._places = {peer: (str(peer), self._port) for peer in self._exchange.peers}
         self._names = {place[0]: peer for peer, place in self._places.items()}
+        self._sift()
         self._perform(outcome)
 
     def status(self) -> ChannelStatus:
@@ -215,6 +222,18 @@ class PeerChannel:
             else:
                 self._log("info", f"peers: listening on {self._address} port {self._port}")
                 return bound
+
+    def _sift(self) -> None:
+        """Let the kernel drop most of what comes from strangers."""
+        if self._socket is None:
+            return
+        program = ctypes.create_string_buffer(sieve(self._places, self._address.version))
+        instructions = (len(program) - 1) // INSTRUCTION_BYTES
+        request = struct.pack("HP", instructions, ctypes.addressof(program))  # struct sock_fprog
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, request)
+        except OSError as error:  # the exchange knows strangers as well
+            self._log("debug", f"peers: cannot filter strangers: {error.strerror or error}")
 
     def _read(self) -> None:
         """Take what has come, but not for ever: the loop calls again while there is more."""

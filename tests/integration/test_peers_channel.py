@@ -333,3 +333,31 @@ def test_a_flood_costs_a_bounded_share_of_the_time(mesh: Namespace) -> None:
         forger.close()
 
     perform(mesh, script)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_kernel_drops_most_of_what_strangers_send_and_nothing_of_a_peers(mesh: Namespace, version: int) -> None:
+    addresses = (IPv4Address("127.0.0.2"), IPv4Address("127.0.0.3"), IPv4Address("127.0.0.4"))
+
+    async def script() -> None:
+        first, second, third = addresses if version == 4 else (ONE, TWO, THREE)
+        two = AccessPoint(second)
+        await two.until(lambda: two.channel.status().is_bound, "it listens")
+        two.channel.set_peers([first])
+        one = AccessPoint(first, second)
+        await one.until(lambda: PeerJoined(second) in one.events, "the session stands")
+        stranger = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        stranger.bind((str(third), 0))
+        for number in range(100):
+            for _ in range(32):
+                stranger.sendto(os.urandom(100), (str(second), DEFAULT_PORT))
+            one.claim(number)
+            await asyncio.sleep(0.005)
+        await one.until(lambda: len(one.answered) == 100, "all claims are answered")
+        assert 50 < two.channel.status().counters["from_strangers"] < 800  # 200 of the 3,200
+        two.channel.set_peers([first, third])
+        three = AccessPoint(third, second)
+        await three.until(lambda: PeerJoined(second) in three.events, "who becomes a peer is heard")
+        stranger.close()
+
+    perform(mesh, script)

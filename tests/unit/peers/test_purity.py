@@ -12,7 +12,9 @@ import roamroute.peers
 FORBIDDEN = frozenset({"asyncio", "socket", "time", "logging", "os", "random", "secrets", "subprocess", "threading"})
 
 
-@pytest.mark.parametrize("module", ["allowance", "codec", "sealing", "session", "courier", "hints", "exchange"])
+@pytest.mark.parametrize(
+    "module", ["allowance", "codec", "sealing", "session", "courier", "hints", "sieve", "exchange"]
+)
 def test_the_pure_parts_import_nothing_that_acts(module: str) -> None:
     path = Path(roamroute.peers.__file__).with_name(f"{module}.py")
     imported: set[str] = set()
