@@ -63,8 +63,9 @@ class RoutedMesh:
             self._start_babeld(router)
         peers = [router for router in self._routers if router.name in self._addresses]
         for router in peers:
+            program = ["nice", "-n", "-10", sys.executable, *options.program]  # as examples/roamroute.service does
             arguments = ["run", "-c", str(self._configuration(router.name))]
-            router.start(sys.executable, *options.program, *arguments, log=str(self._log(router.name)))
+            router.start(*program, *arguments, log=str(self._log(router.name)))
         for router in peers:
             wait_until(partial(self._is_in_sync, router), f"roamroute of {router.name} is in sync", 30)
         for router in self._routers:
