@@ -58,7 +58,7 @@ def simulated() -> Iterator[Figure]:
         _show(f"{size}, idle", idle)
         roaming = simulation.roam(MEASURED_S, size.hosts / ROAM_EVERY_S)
         _show(f"{size}, roaming", roaming)
-        simulation.rest(10.0)
+        simulation.rest(daemons.SETTLED_S)
         restart = simulation.restart()
         _show(f"{size}, restart of one", restart)
         yield Figure(f"{size}: all start, each sends", start.total * start.seconds / 1000, "kB")

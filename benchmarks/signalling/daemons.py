@@ -28,6 +28,8 @@ from roamroute.values import Seconds
 
 PORT = 4544
 READY_LIMIT_S: Seconds = 60.0
+SETTLED_S: Seconds = 15.0
+"""After the last roam: longer than an old route lingers."""
 
 CONFIGURATION = """\
 [roaming]
@@ -70,7 +72,7 @@ def measure(size: Size, *, idle_s: Seconds, roaming_s: Seconds, roams_per_second
         rested = _counts(access_points)
         _roam(stations, size, roaming_s, roams_per_second)
         roamed = _counts(access_points)
-        time.sleep(10)
+        time.sleep(SETTLED_S)
         misplaced = _misplaced(stations, directories, size)
         for process, directory in zip(processes, directories.values(), strict=True):
             if process.poll() is not None:
