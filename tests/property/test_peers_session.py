@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roamroute.peers.allowance import Allowance
-from roamroute.peers.session import WINDOW, ReplayWindow
+from roamroute.peers.sealing import WINDOW, ReplayWindow
 
 
 @given(counters=st.lists(st.integers(0, 3 * WINDOW) | st.integers(2**64 - WINDOW - 5, 2**64 - 1), max_size=100))
