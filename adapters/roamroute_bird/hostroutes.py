@@ -1,7 +1,7 @@
 """The host routes in the kernel, as /proc shows them: which are roamroute's, and which another route beats.
 
-proc(5) net/ipv6_route and net/route, in the network namespace of the caller; only the main table is there, and no
-protocol number: ours are recognised by link, metric and prefix.
+proc(5) net/ipv6_route and net/route, in the network namespace of the caller. IPv4 has the main table only, IPv6 all of
+them; neither has protocol numbers: ours are recognised by link, metric and prefix.
 """
 
 from __future__ import annotations
@@ -29,12 +29,17 @@ class KernelRoute:
 
 
 def host_routes(context: ExporterContext, folder: Path = FOLDER) -> tuple[KernelRoute, ...]:
-    """All host routes inside the roaming prefixes, of whichever program."""
+    """All host routes inside the roaming prefixes, of whichever program, to clients here or over the mesh.
+
+    Those of the handover, into a tunnel or out of it, are not among them: they have neither a gateway, as every IPv6
+    route of a routing daemon has, nor a client link.
+    """
     found = [*_ipv6(folder / "ipv6_route"), *_ipv4(folder / "route")]
     return tuple(
         route
         for route in found
         if any(prefix.version == route.address.version and route.address in prefix for prefix in context.prefixes)
+        and (route.has_gateway or route.link in context.interfaces or route.address.version == 4)
     )
 
 

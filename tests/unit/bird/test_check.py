@@ -147,6 +147,7 @@ def test_host_routes_are_read_from_proc(tmp_path: Path) -> None:
         f"fd440000000000010000000000000007 80 {zero} 00 {zero} 00000008 1 0 00000001    wlan0\n"
         f"fd440000000000010000000000000008 80 {zero} 00 fe80{zero[5:]}a 00000020 1 0 00000003    mesh0\n"
         f"fd440000000000010000000000000009 80 {zero} 00 {zero} 00000008 00000001 00000000 00200200       lo\n"
+        f"fd440000000000010000000000000007 80 {zero} 00 {zero} 00000008 1 0 00000001    mesh0\n"  # into a tunnel
         f"fd440000000000020000000000000007 80 {zero} 00 {zero} 00000008 1 0 00000001    wlan0\n"
     )
     (tmp_path / "route").write_text(
