@@ -156,11 +156,13 @@ def test_a_hinted_address_must_be_one_that_may_be_announced(which: str) -> None:
 def test_a_segment_is_no_hosts_address() -> None:
     play = new_handover_play()
     assert SEGMENTS1.ipv6 is not None
-    play.play(hinted(7, SEGMENTS1.ipv6))
+    play.play(hinted(7, SEGMENTS1.ipv6, A1))
+    assert known_of(play) == (A1,)
     play.play(connected())
     play.skip()
     play >> neighbour(SEGMENTS1.ipv6)
     play.nothing_more()
+    assert set(play.engine.hosts[PHONE].entries) == {A1}
     assert SEGMENTS1.ipv6 in (segment_prefix(play.engine._admission.prefixes) or ())
 
 
@@ -222,6 +224,14 @@ def test_one_peer_may_tell_of_so_many_hosts_and_no_more() -> None:
     play << Note(f"hints-per-peer {PEER1}", because=ANY)
     play.play(hinted(1, A3, mac=other_mac(3), peer=PEER3), hinted(2, A1))
     assert set(play.engine.hosts) == {PHONE, LAPTOP, other_mac(3)}
+
+
+def test_a_claim_beyond_that_is_followed_but_what_it_names_ages() -> None:
+    play = new_handover_play(Policy(hints_per_peer=1))
+    play.play(hinted(1, A1), claim(1, PEER1, addresses=(A2,), mac=LAPTOP))
+    assert known_of(play, LAPTOP) == (A2,)
+    assert play.engine.hosts[LAPTOP].holder == PEER1
+    assert play.engine.hosts[LAPTOP].hinted_by is None
 
 
 def test_an_address_that_two_peers_name_for_two_hosts_is_believed_of_neither() -> None:

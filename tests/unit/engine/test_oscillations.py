@@ -122,12 +122,13 @@ def test_it_is_held_where_it_is_and_reported_once() -> None:
     assert [effect.key for effect in came if isinstance(effect, Note)] == [f"oscillating {PHONE}"]
     assert PHONE in play.engine.oscillating
     assert play.engine.hosts[PHONE].holder == PEER1
+    play >> wait(1.0)
     play >> connected()
     for nud in (Nud.STALE, Nud.PROBE, Nud.REACHABLE):
         play._do(neighbour(A1, nud))
     assert not [effect for effect in play.skip() if isinstance(effect, SendClaim | Note)]
     assert not play.engine.wanted
-    play._do(wait(9.0))
+    play._do(wait(8.0))
     assert not [effect for effect in play.skip() if isinstance(effect, SendClaim | Deauthenticate)]
 
 
