@@ -85,6 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--disassociate", action="store_true", help="the client says good-bye to the old access point; real ones do not"
     )
     parser.add_argument(
+        "--gateway-peer", action="store_true", help="the gateway runs roamroute too, as a peer without clients"
+    )
+    parser.add_argument(
         "--peer-loss",
         type=_percent,
         default=defaults.peer_loss_percent,
@@ -151,6 +154,7 @@ def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
             limit_s=arguments.limit,
             has_loop=arguments.loop,
             link_delay_s=arguments.delay,
+            has_gateway_peer=arguments.gateway_peer,
             peer_loss_percent=arguments.peer_loss,
             client_mtu_bytes=arguments.client_mtu,
             is_polite=arguments.disassociate,

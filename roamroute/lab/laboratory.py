@@ -21,7 +21,7 @@ from roamroute.lab.modes import MODES, Mode
 from roamroute.lab.namespaces import Sandbox
 from roamroute.lab.options import LabOptions
 from roamroute.lab.radio import Air, Client, Host
-from roamroute.lab.roaming import PEERS_PORT, RoamrouteDaemon, daemon_tables, write_key
+from roamroute.lab.roaming import PEERS_PORT, RoamrouteDaemon, daemon_tables, router_tables, write_key
 from roamroute.lab.routing import MeshRouting
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.traffic import Traffic
@@ -83,8 +83,8 @@ class Laboratory:
         }
         self.key_file = write_key(self.sandbox.directory)
         if self.options.peer_loss_percent:
-            for access_point in self.mesh.access_points:
-                lose_messages(access_point.namespace, PEERS_PORT, self.options.peer_loss_percent)
+            for router in (*self.mesh.access_points, self.mesh.gateway):
+                lose_messages(router.namespace, PEERS_PORT, self.options.peer_loss_percent)
         self.converged_after_s = self.routing.wait_converged()
 
     @contextlib.contextmanager
@@ -97,6 +97,9 @@ class Laboratory:
                 self.by_hand.place([self.correspondents[access_point.name].address], access_point)
         else:
             running += [self._roamroute(access_point, MODES[mode]) for access_point in self.mesh.access_points]
+            if self.options.has_gateway_peer and MODES[mode].has_peers:
+                gateway = self.mesh.gateway
+                running.append(RoamrouteDaemon(gateway, router_tables(self.mesh, gateway, self.key_file, MODES[mode])))
             for daemon in running:
                 daemon.start()
             for daemon in running:
@@ -130,7 +133,7 @@ class Laboratory:
             for family in ("-6", "-4"):
                 routes = router.namespace.run("ip", family, "route", "show", "table", "main")
                 text.append(f"== {router.name} {family}\n{routes}")
-                if router.is_access_point:
+                if router.is_access_point or router is self.mesh.gateway:
                     text += self._handover_tables(router, family)
             if router.is_access_point:
                 text.append(router.namespace.run("ip", "neigh", "show", "dev", addresses.CLIENT_LINK))
@@ -175,5 +178,6 @@ class Laboratory:
             exporter_settings=self.routing.exporter_settings(access_point),
             key_file=self.key_file,
             mode=mode,
+            more_peers=[self.mesh.gateway] if self.options.has_gateway_peer else [],
         )
         return RoamrouteDaemon(access_point, tables)

@@ -36,6 +36,8 @@ class LabOptions:
     """A roam that did not come back within this time has failed."""
     link_delay_s: float = 0.0
     """What every link between two routers takes, in each direction; from the server to a client there are two."""
+    has_gateway_peer: bool = False
+    """The gateway runs roamroute too, as a peer without clients."""
     peer_loss_percent: float = 0.0
     """So much of what the access points' daemons tell each other is lost."""
     client_mtu_bytes: int = 1500

@@ -96,8 +96,12 @@ def daemon_tables(
     exporter_settings: Table,
     key_file: Path,
     mode: Mode = MODES["roamroute"],
+    more_peers: Sequence[Router] = (),
 ) -> dict[str, Table]:
-    """The configuration of one access point, as an operator would write it for this mode."""
+    """The configuration of one access point, as an operator would write it for this mode.
+
+    Its peers are the other access points, and `more_peers`.
+    """
     directory = mesh.sandbox.subdirectory(f"{access_point.name}/roamroute")
     tables: dict[str, Table] = {
         "roaming": {
@@ -113,15 +117,33 @@ def daemon_tables(
     if not mode.has_packet_source:
         tables["packets"] = {"enabled": False}
     if mode.has_peers:
-        tables["peers"] = {
-            "address": str(access_point.address),
-            "addresses": [str(other.address) for other in mesh.access_points if other is not access_point],
-            "key_file": str(key_file),
-            "port": PEERS_PORT,
-        }
+        others = [other for other in mesh.access_points if other is not access_point]
+        tables["peers"] = _peers_table(access_point, [*others, *more_peers], key_file)
     if mode.handover:
         tables["handover"] = mode.handover
     return tables
+
+
+def router_tables(mesh: Mesh, router: Router, key_file: Path, mode: Mode) -> dict[str, Table]:
+    """The configuration of a router without clients that is a peer of the access points."""
+    directory = mesh.sandbox.subdirectory(f"{router.name}/roamroute")
+    tables: dict[str, Table] = {
+        "roaming": {"interfaces": [], "prefixes": [str(addresses.ROAMING_PREFIX), str(addresses.ROAMING_PREFIX_IPV4)]},
+        "control": {"socket": str(directory / CONTROL_SOCKET)},
+        "peers": _peers_table(router, mesh.access_points, key_file),
+    }
+    if mode.handover:
+        tables["handover"] = mode.handover
+    return tables
+
+
+def _peers_table(router: Router, others: Sequence[Router], key_file: Path) -> Table:
+    return {
+        "address": str(router.address),
+        "addresses": [str(other.address) for other in others],
+        "key_file": str(key_file),
+        "port": PEERS_PORT,
+    }
 
 
 def write_key(directory: Path) -> Path:

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from roamroute.lab import addresses
 from roamroute.lab.modes import HANDOVERS, MODES
-from roamroute.lab.roaming import Table, daemon_tables
+from roamroute.lab.roaming import Table, daemon_tables, router_tables
 from roamroute.lab.topology import Mesh, Router
 
 
@@ -21,7 +22,7 @@ def tables_of(tmp_path: Path) -> Any:
     mesh = cast("Mesh", SimpleNamespace(sandbox=sandbox, access_points=access_points))
     hostapd = cast("Any", SimpleNamespace(control_directory=tmp_path))
 
-    def tables(mode: str) -> dict[str, Table]:
+    def tables(mode: str, *more_peers: Router) -> dict[str, Table]:
         return daemon_tables(
             mesh,
             access_points[0],
@@ -30,8 +31,10 @@ def tables_of(tmp_path: Path) -> Any:
             exporter_settings={},
             key_file=tmp_path / "peers.key",
             mode=MODES[mode],
+            more_peers=more_peers,
         )
 
+    tables.mesh = mesh  # type: ignore[attr-defined]
     return tables
 
 
@@ -57,3 +60,12 @@ def test_the_plain_idea_has_no_packet_source_either(tables_of: Any) -> None:
     tables = tables_of("plain")
     assert "peers" not in tables
     assert tables["packets"] == {"enabled": False}
+
+
+def test_a_gateway_that_is_a_peer_has_no_clients_and_the_access_points_know_it(tables_of: Any, tmp_path: Path) -> None:
+    gateway = Router("gw", "gateway", addresses.GATEWAY_NUMBER, cast("Any", None))
+    assert tables_of("roamroute", gateway)["peers"]["addresses"] == ["fd44:0:0:a::2", "fd44:0:0:a::200"]
+    tables = router_tables(tables_of.mesh, gateway, tmp_path / "peers.key", MODES["roamroute"])
+    assert tables["roaming"]["interfaces"] == []
+    assert tables["peers"]["addresses"] == ["fd44:0:0:a::1", "fd44:0:0:a::2"]
+    assert tables["peers"]["address"] == "fd44:0:0:a::200"
