@@ -29,6 +29,7 @@ from .world import (
     is_answered,
     make_world,
     parameters,
+    roam_between_routers_without_a_hole,
     roam_while_the_routers_stand_still,
 )
 
@@ -123,6 +124,10 @@ def test_a_client_that_goes_back_at_once_is_where_it_is(world: World, client: Cl
 
 def test_the_old_access_point_sends_on_what_routers_still_send_it_and_none_sees_how(world: World) -> None:
     roam_while_the_routers_stand_still(world)
+
+
+def test_a_roam_between_routers_costs_no_more_than_a_moment(world: World) -> None:
+    roam_between_routers_without_a_hole(world)
 
 
 def test_a_privacy_address_that_appears_later_is_announced(world: World, client: Client) -> None:

@@ -26,6 +26,7 @@ from .world import (
     link_towards,
     make_world,
     parameters,
+    roam_between_routers_without_a_hole,
     roam_while_the_routers_stand_still,
     speak,
 )
@@ -145,6 +146,10 @@ def test_the_new_access_point_wins_and_exports_while_the_old_one_still_announces
 
 def test_the_old_access_point_sends_on_what_routers_still_send_it_and_none_sees_how(world: World) -> None:
     roam_while_the_routers_stand_still(world)
+
+
+def test_a_roam_between_routers_costs_no_more_than_a_moment(world: World) -> None:
+    roam_between_routers_without_a_hole(world)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,14 @@ logs of a world are kept there.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 40.0
 QUICK = {"stale_probe_after_s": 3.0, "handover_linger_s": 3.0}
+HOLE_LIMIT_S = 1.5
+"""Half of what a router costs that sends packets nowhere until the old access point has withdrawn (QUICK)."""
 FORWARDS = 4544
 """The routing table of what is sent on, as `[handover] tables` has it by default."""
 MARKS = [pytest.mark.requires_root, pytest.mark.requires_programs(*PROGRAMS, "ping")]
@@ -262,6 +266,32 @@ def roam_while_the_routers_stand_still(world: World) -> None:
     # It has gone, and no router takes the one that would still send on its packets for a way to it.
     world.wait_gone(*own)
     assert all(world.forwarded(first, address) for address in own)
+
+
+def roam_between_routers_without_a_hole(world: World) -> None:
+    """What the routers do until the old access point has withdrawn, and then, costs no more than a moment."""
+    first, _, third = world.access_points
+    traffic = world.laboratory.traffic
+    with world.new_client() as client:
+        world.join(client, first)
+        own = client.main_address, client.address_ipv4
+        world.wait_reached(*own)
+        flows = tuple(
+            traffic.start_flow(traffic.near, world.laboratory.mesh.server, source, address, 100.0)
+            for source, address in zip((addresses.SERVER, addresses.SERVER_IPV4), own, strict=True)
+        )
+        wait_until(traffic.have_reached(flows, time.monotonic()), "packets arrive", LIMIT_S)
+        client.roam(third)
+        world.wait_at(third, *own)
+        for address in own:
+            wait_until(lambda: not world.live(first, address), f"{first.name} has withdrawn {address}", LIMIT_S)  # noqa: B023
+        wait_until(traffic.have_reached(flows, time.monotonic() + 0.5), "packets arrive after that", LIMIT_S)
+        for flow in flows:
+            traffic.near.stop(flow)
+        for flow in flows:
+            arrived = [client.connected_at, *(at for at, _ in traffic.flows[flow].arrived if at > client.connected_at)]
+            hole = max(later - earlier for earlier, later in itertools.pairwise(arrived))
+            assert hole < HOLE_LIMIT_S, f"flow {flow}: nothing for {hole:.1f} s"
 
 
 @contextlib.contextmanager
