@@ -1,4 +1,4 @@
-"""What bench_handover_{full,loss,stay,delay,modes}.py measure: roams at 500 packets a second, for every routing.
+"""What bench_handover_{full,loss,stay,gateway,delay,modes}.py measure: roams at 500 packets a second, for every routing.
 
 Each scenario is one `roamroute lab` for each routing, one after the other: two at once on two processors would
 measure each other. What a run found is kept under results/handover/SCENARIO/, and is taken from there the next time if
@@ -81,6 +81,12 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("full", ("--roams", str(ROAMS), "--ipv4", *PACKETS), FULL),
         Scenario("loss", ("--roams", str(ROAMS), "--silent", "--ipv4", "--peer-loss", "20", *PACKETS), LOSS),
         Scenario("stay", ("--roams", str(max(2, ROAMS // 16)), "--silent", "--ipv4", *PACKETS, "--dwell", "14"), FULL),
+        Scenario(
+            "gateway",
+            ("--roams", str(ROAMS), "--silent", "--ipv4", "--gateway-peer", *PACKETS),
+            FULL,
+            only=("bird-ibgp", "frr-ibgp"),
+        ),
         Scenario("delay", ("--roams", str(max(2, ROAMS // 5)), "--delay", "30", *PACKETS), DELAY, only=DEBIAN_12),
         Scenario(
             "modes",
