@@ -47,8 +47,9 @@ def test_fifty_access_points_find_each_other_and_a_client_roams_between_two(larg
             LIMIT_S,
         )
     first, second, *_ = large.access_points
-    with large.client_at(first) as client:
+    with large.client_at(first) as client, large.downlink(client.main_address) as downlink:
         client.roam(second)
+        downlink.wait_arriving(client.connected_at)  # sent on: no router knows another way
         large.wait_here(second, *client.addresses)
         for router in large.access_points:
             wait_until(

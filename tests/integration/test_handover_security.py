@@ -156,6 +156,26 @@ def test_a_client_that_speaks_as_a_peer_is_not_believed(still: StillMesh, client
     assert _peer(still, first, second)["is_up"]
 
 
+def test_an_address_that_a_neighbour_elsewhere_takes_is_not_diverted(still: StillMesh, client: Client) -> None:
+    """The host that takes it is there, and answers for it; nobody has associated with that address."""
+    first, second, _ = still.access_points
+    taken = client.main_address
+    thief = still.new_host(second)
+    thief.namespace.ip(f"addr add {taken}/128 dev {addresses.CLIENT_LINK} nodad")
+    with still.gateway_as_peer():
+        still.join(client, first)
+        with still.downlink(taken) as downlink:
+            downlink.wait_arriving(time.monotonic())
+            begun = time.monotonic()
+            for _ in range(5):
+                is_answered(thief.namespace, addresses.SERVER, source=taken)
+                thief.namespace.ip(f"neigh flush dev {addresses.CLIENT_LINK}")  # it asks for its gateway again
+            assert not downlink.lost(begun, time.monotonic())
+            assert still.announcers(taken) == [first.name]
+            routers = (*still.access_points, still.gateway)
+            assert not any(str(still.segments(second).ipv6) in still.forwarded(router, taken) for router in routers)
+
+
 @pytest.mark.parametrize("family", ["ipv6", "ipv4"])
 def test_only_peers_put_packets_into_the_tunnel(still: StillMesh, family: str) -> None:
     """The same packet reaches the client when an access point has sent it, and else not."""
