@@ -1,4 +1,4 @@
-"""What bench_handover_{full,loss,stay,gateway,delay,modes}.py measure: roams at 500 packets a second, for every routing.
+"""What the benchmarks handover_{full,loss,stay,gateway,delay,modes} measure: 500 packets a second, every routing.
 
 Each scenario is one `roamroute lab` for each routing, one after the other: two at once on two processors would
 measure each other. What a run found is kept under results/handover/SCENARIO/, and is taken from there the next time if

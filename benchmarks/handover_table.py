@@ -1,4 +1,4 @@
-"""One table of all that bench_handover_{full,loss,stay,gateway,delay,modes} have measured, held against the bars, as Markdown.
+"""One table of what handover_{full,loss,stay,gateway,delay,modes} have measured, held against the bars, as Markdown.
 
     python -m benchmarks.handover_table [SCENARIO ...]
 
