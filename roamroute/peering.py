@@ -96,7 +96,15 @@ class Peering:
         """The segments that peers have named in their last claims."""
         self.routed_segments: set[Address] = set()
         """The peers' segments to which there is a route."""
-        self.channel = PeerChannel(section.address, section.port, self._key_file.read(), section.addresses, emit, log)
+        self.channel = PeerChannel(
+            section.address,
+            section.port,
+            self._key_file.read(),
+            section.addresses,
+            emit,
+            log,
+            is_router=switches.forwarding and not roaming.interfaces,
+        )
 
     def open(self) -> None:
         """Find out whether packets can be sent on here; what an earlier run left is removed. `handover` and `routes`

@@ -18,7 +18,7 @@ import attrs
 
 from roamroute.effects import DropClaim, SendAnswer, SendClaim, ShareHint, UnshareHint
 from roamroute.events import Event, PeerJoined, PeerLost
-from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM
+from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM, OURS, Capability
 from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
 from roamroute.peers.session import KEEPALIVE_S, SILENCE_S
 from roamroute.peers.sieve import INSTRUCTION_BYTES, sieve
@@ -78,11 +78,14 @@ class PeerChannel:
         peers: Iterable[PeerId],
         emit: Callable[[Event], None],
         log: Log,
+        *,
+        is_router: bool = False,
     ) -> None:
-        """`address` is ours in the mesh; it is what the peers know us by. `keys`: see `set_keys`."""
+        """`address` is ours in the mesh; it is what the peers know us by. `keys`: see `set_keys`. `is_router`: we have
+        no client links and send on for every host, so that peers tell us first."""
         self._address, self._port = address, port
         self._emit, self._log = emit, log
-        self._exchange = Exchange(address, keys, os.urandom)
+        self._exchange = Exchange(address, keys, os.urandom, OURS | Capability.ROUTER if is_router else OURS)
         self._initial_peers = frozenset(peers)
         self._places: dict[PeerId, tuple[str, int]] = {}
         self._names: dict[str, PeerId] = {}

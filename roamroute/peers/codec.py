@@ -107,6 +107,8 @@ class Capability(enum.Flag, boundary=enum.CONFORM):
     HINTS = 1
     REPORTS = 2
     SEGMENTS = 4
+    ROUTER = 8
+    """It has no client links, and sends on for every host: what it has not been told goes to the wrong place."""
 
 
 OURS = Capability.HINTS | Capability.REPORTS | Capability.SEGMENTS

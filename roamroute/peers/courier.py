@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
@@ -20,8 +20,8 @@ REPETITIONS_S: tuple[Seconds, ...] = (0.02, 0.04, 0.08, 0.16, 0.25)
 """Pauses before each repetition; the last one stays. The first is above the round trip of most meshes, so that a
 claim that got through is rarely sent twice; five losses in a row cost 0.55 s."""
 FIRST_REPETITIONS_S: tuple[Seconds, ...] = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.25)
-"""The same for the peer that holds the host: every packet is lost until it knows, so a copy too many (200 bytes) is
-the lesser evil; with one datagram in five lost, four of five losses are made good after 5 ms."""
+"""The same for the peer that holds the host, and for routers: every packet is lost until they know, so a copy too many
+(200 bytes) is the lesser evil; with one datagram in five lost, four of five losses are made good after 5 ms."""
 PATIENT_S: Seconds = 0.25
 """A peer that answered "pending" is asked again after this: it is probing, for up to 4 s (policy.trial_s)."""
 GIVE_UP_S: Seconds = 5.0
@@ -44,7 +44,7 @@ class _Errand:
     patient_due: Instant = 0.0
     patient: set[PeerId] = attrs.field(factory=set)
     repetitions: int = 0
-    first: PeerId | None = None
+    first: frozenset[PeerId] = frozenset()
     first_due: Instant = 0.0
     first_repetitions: int = 0
     serial: int = 0
@@ -59,9 +59,9 @@ class _Errand:
     @property
     def wakeup(self) -> Instant:
         due = self.started + GIVE_UP_S
-        if self.first is not None and self.first in self.waiting:
+        if not self.first.isdisjoint(self.waiting):
             due = min(due, self.first_due)
-            if len(self.waiting) > 1:
+            if not self.waiting <= self.first:
                 due = min(due, self.due)
         elif self.waiting:
             due = min(due, self.due)
@@ -103,12 +103,12 @@ class Courier:
         """When `tick` has something to do; None while nothing is outstanding. It may be early, never late."""
         return self._wakeups[0][0] if self._errands else None
 
-    def send(self, claim: Claim, now: Instant, first: PeerId | None = None) -> Round:
+    def send(self, claim: Claim, now: Instant, first: Sequence[PeerId] = ()) -> Round:
         """Take on a claim, in place of an older one for the same MAC. It goes to every peer now.
 
-        If `first` is a peer, it goes to that one now, and to the others at the next tick, which is due at once: who
-        asked may do before that what cannot wait. The oldest claims are given up (`unanswered`) when there are too
-        many.
+        If there are peers among `first`, it goes to those now, in this order, and to the others at the next tick, which
+        is due at once: who asked may do before that what cannot wait. The oldest claims are given up (`unanswered`)
+        when there are too many.
         """
         self.drop(claim.mac)
         if not self._peers:
@@ -121,14 +121,14 @@ class Courier:
             unanswered += self._end(oldest)
             self.evicted += 1
         errand = _Errand(claim, now, now + REPETITIONS_S[0], set(self._peers))
-        if first in self._peers:
-            errand.first, errand.first_due = first, now + FIRST_REPETITIONS_S[0]
+        peers: Collection[PeerId] = [peer for peer in first if peer in self._peers]
+        if peers:
+            errand.first, errand.first_due = frozenset(peers), now + FIRST_REPETITIONS_S[0]
             errand.due, errand.repetitions = now, -1
         self._errands[claim.mac] = errand
         self._waits += len(errand.waiting)
         self._schedule(errand)
-        peers = self._peers if errand.first is None else (errand.first,)
-        return Round(tuple((peer, claim) for peer in peers), tuple(unanswered))
+        return Round(tuple((peer, claim) for peer in peers or self._peers), tuple(unanswered))
 
     def drop(self, mac: Mac) -> None:
         """Forget the claim for this MAC, if there is one."""
@@ -198,15 +198,16 @@ class Courier:
                 continue
             before, claim = len(sends), errand.claim_at(now)
             is_new = errand.repetitions < 0
-            if errand.first in errand.waiting and errand.first_due <= now:
+            insistent = errand.first & errand.waiting
+            if insistent and errand.first_due <= now:
                 errand.first_repetitions += 1
                 errand.first_due = now + _pause(FIRST_REPETITIONS_S, errand.first_repetitions)
-                sends.append((errand.first, claim))
-                repetitions += is_new
+                sends += ((peer, claim) for peer in insistent)
+                repetitions += len(insistent) if is_new else 0
             if errand.waiting and errand.due <= now:
                 errand.repetitions += 1
                 errand.due = now + _pause(REPETITIONS_S, errand.repetitions)
-                sends += ((peer, claim) for peer in errand.waiting if peer != errand.first)
+                sends += ((peer, claim) for peer in errand.waiting - errand.first)
             if errand.patient and errand.patient_due <= now:
                 errand.patient_due = now + PATIENT_S
                 sends += ((peer, claim) for peer in errand.patient)

@@ -20,6 +20,7 @@ from roamroute.peers.allowance import Allowance
 from roamroute.peers.codec import (
     ADDRESSES_MAXIMUM,
     BOOT_BYTES,
+    OURS,
     Capability,
     Envelope,
     HelloEnvelope,
@@ -84,8 +85,9 @@ class PeerStatus:
     """One peer as `roamroute status` shows it. `since`: the last change of `is_up`; `rtt_s` is smoothed.
 
     `has_own_key`: its session is under the first of our keys; once that is true of all, the other keys can be removed.
-    `capabilities`: "hints", "reports", "segments", as the peer has said for its session; one of an older version says
-    nothing. `hints_held`: of our bindings, those that it has acknowledged; `hints_unacknowledged`: the others.
+    `capabilities`: "hints", "reports", "segments", "router", as the peer has said for its session; one of an older
+    version says nothing. `hints_held`: of our bindings, those that it has acknowledged; `hints_unacknowledged`: the
+    others.
     """
 
     peer: PeerId
@@ -131,8 +133,11 @@ class Exchange:
     each call `next_wakeup` says when `tick` is due; early or late is safe.
     """
 
-    def __init__(self, address: PeerId, keys: Sequence[bytes], entropy: Entropy) -> None:
-        """`keys`: see `set_keys`."""
+    def __init__(
+        self, address: PeerId, keys: Sequence[bytes], entropy: Entropy, capabilities: Capability = OURS
+    ) -> None:
+        """`keys`: see `set_keys`. `capabilities`: what we say of ourselves."""
+        self._capabilities = capabilities
         self._address, self._entropy = address, entropy
         self._keys = _shared(keys)
         self._boot = entropy(BOOT_BYTES)
@@ -213,7 +218,7 @@ class Exchange:
             del self._traffic[peer]
         for peer in ranked[:PEERS_MAXIMUM]:
             if peer not in self._pairings:
-                pairing = Pairing(self._keys, self._address, peer, self._boot, self._entropy, now)
+                pairing = Pairing(self._keys, self._address, peer, self._boot, self._entropy, now, self._capabilities)
                 self._pairings[peer], self._traffic[peer] = pairing, _Traffic()
                 self._take(pairing, pairing.tick(now), now, datagrams, events)
         self._carry(self._courier.set_peers(chosen, now), now, datagrams, events)
@@ -272,20 +277,24 @@ class Exchange:
     ) -> Outcome:
         """Send the claim to every peer and repeat it until each has answered; it replaces one for the same MAC.
 
-        With `first`, the outcome holds the datagram for that peer alone, if it was not hastened; the next tick, due at
-        once, brings the others.
+        With `first`, or where peers are routers, the outcome holds the datagrams for those alone (without `first`'s, if
+        it was hastened); the next tick, due at once, brings the others.
         """
         datagrams: list[tuple[PeerId, bytes]] = []
         events: list[Event] = []
         claim = self._cut(claim, within_limits(claim))
         evicted = self._courier.evicted
-        errands = self._courier.send(claim, now, first)
+        routers = [peer for peer in self._pairings if peer != first and self._is_router(peer)]
+        errands = self._courier.send(claim, now, routers if first is None else [first, *routers])
         if is_hastened:
-            self._counters["claims_sent"] += len(errands.sends)
-            errands = attrs.evolve(errands, sends=())
+            self._counters["claims_sent"] += 1
+            errands = attrs.evolve(errands, sends=errands.sends[1:])
         self._carry(errands, now, datagrams, events)
         self._counters["claims_evicted"] += self._courier.evicted - evicted
         return self._outcome(datagrams, events)
+
+    def _is_router(self, peer: PeerId) -> bool:
+        return Capability.ROUTER in self._pairings[peer].capabilities
 
     def drop_claim(self, mac: Mac) -> None:
         """Stop repeating the claim for this MAC."""

@@ -128,9 +128,17 @@ class Pairing:
     """
 
     def __init__(
-        self, keys: Sequence[SharedKey], own: PeerId, peer: PeerId, boot: bytes, entropy: Entropy, now: Instant
+        self,
+        keys: Sequence[SharedKey],
+        own: PeerId,
+        peer: PeerId,
+        boot: bytes,
+        entropy: Entropy,
+        now: Instant,
+        capabilities: Capability = OURS,
     ) -> None:
-        """`keys`: see `set_keys`. `boot`: our own boot identifier, random, the same for all peers of this process."""
+        """`keys`: see `set_keys`. `boot`: our own boot identifier, random, the same for all peers of this process.
+        `capabilities`: what we say of ourselves."""
         if not keys or len(boot) != BOOT_BYTES:
             raise ValueError(f"there is one key at least, and a boot identifier has {BOOT_BYTES} bytes")
         self.peer = peer
@@ -141,6 +149,7 @@ class Pairing:
         self.restarts = 0
         self._keys = tuple(keys)
         self._own, self._own_boot, self._entropy = own, boot, entropy
+        self._own_capabilities = capabilities
         self._challenge = entropy(CHALLENGE_BYTES)
         self._peer_boot: bytes | None = None
         self._current: Session | None = None
@@ -244,7 +253,7 @@ class Pairing:
                 return self._repeat_confirmation(session, has_both and session.key is key, now)
         if not self._hello_replies.take(now):
             return _NOTHING
-        return Step((self._signed(Hello(self._challenge, self._own_boot, hello.challenge, OURS), key),))
+        return Step((self._signed(self._hello(self._challenge, hello.challenge), key),))
 
     def receive_sealed(self, envelope: SealedEnvelope, now: Instant) -> Step:
         """Judge an encrypted datagram that came from the peer's address."""
@@ -378,8 +387,11 @@ class Pairing:
         self._confirm_pause *= 2
         return self._confirmation(session), self._pinging(session, now)
 
+    def _hello(self, challenge: bytes, echo: bytes | None = None) -> Hello:
+        return Hello(challenge, self._own_boot, echo, self._own_capabilities)
+
     def _confirmation(self, session: Session) -> bytes:
-        return self._signed(Hello(session.own_challenge, self._own_boot, session.peer_challenge, OURS), session.key)
+        return self._signed(self._hello(session.own_challenge, session.peer_challenge), session.key)
 
     def _pinging(self, session: Session, now: Instant) -> bytes:
         token = int.from_bytes(self._entropy(8), "big")
@@ -390,7 +402,7 @@ class Pairing:
         """A hello under the first key; where no session stands, the others take turns with it."""
         key = self._keys[0 if self._is_rekeying else self._greetings % len(self._keys)]
         self._greetings += 1
-        return self._signed(Hello(self._challenge, self._own_boot, capabilities=OURS), key)
+        return self._signed(self._hello(self._challenge), key)
 
     def _signed(self, hello: Hello, key: SharedKey) -> bytes:
         signed = encode_hello(hello)

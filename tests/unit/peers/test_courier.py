@@ -51,7 +51,7 @@ def test_it_is_repeated_fast_then_slower_and_given_up_after_5_s() -> None:
 
 def test_the_first_is_told_before_the_others_and_asked_more_often() -> None:
     courier = courier_with(SECOND, THIRD)
-    assert courier.send(claim_of(1), 0.0, first=THIRD).sends == ((THIRD, claim_of(1)),)
+    assert courier.send(claim_of(1), 0.0, first=(THIRD,)).sends == ((THIRD, claim_of(1)),)
     assert courier.next_wakeup == 0.0
     assert courier.tick(0.0) == Round(((SECOND, claim_of(1)),))
     rounds = follow(courier, 0.4)
@@ -69,12 +69,12 @@ def test_the_first_is_told_before_the_others_and_asked_more_often() -> None:
 
 def test_a_first_that_is_no_peer_changes_nothing() -> None:
     courier = courier_with(SECOND)
-    assert courier.send(claim_of(1), 0.0, first=THIRD) == Round(((SECOND, claim_of(1)),))
+    assert courier.send(claim_of(1), 0.0, first=(THIRD,)) == Round(((SECOND, claim_of(1)),))
 
 
 def test_a_first_that_has_answered_leaves_the_others_as_they_were() -> None:
     courier = courier_with(SECOND, THIRD)
-    courier.send(claim_of(1), 0.0, first=THIRD)
+    courier.send(claim_of(1), 0.0, first=(THIRD,))
     courier.answered(THIRD, answer(claim_of(1)), 0.0)
     instants = [instant for instant, happened in follow(courier, 0.4) if happened.sends == ((SECOND, claim_of(1)),)]
     assert instants == pytest.approx([0.0, 0.02, 0.06, 0.14, 0.30])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from ipaddress import IPv6Address
 
 import pytest
-from peers_network import FIRST, SECOND, THIRD, Network, claim_of, station
+from peers_network import FIRST, KEY, SECOND, THIRD, Network, claim_of, station
 
 from roamroute.events import HandoverReported, HostHinted
 from roamroute.peers import codec
-from roamroute.peers.exchange import HINTS_BURST
+from roamroute.peers.exchange import HINTS_BURST, Exchange
 from roamroute.values import Answer, Claim, HandoverReport, Hint, PeerId, Segments, Verdict
 
 
@@ -49,6 +50,21 @@ def test_a_hastened_claim_is_sent_once() -> None:
     counters = first.exchange.counters
     assert counters["claims_sent"] - counters["claims_repeated"] == 2
     assert first.exchange.counters["datagrams_sent"] == sum(peer.sent for peer in first.exchange.status())
+
+
+def test_routers_are_told_with_the_former_holder_and_as_insistently() -> None:
+    network = trio()
+    other = network.nodes[SECOND]
+    other.exchange = Exchange(SECOND, (KEY,), random.Random(7).randbytes, codec.OURS | codec.Capability.ROUTER)
+    other.exchange.set_peers([FIRST, THIRD], network.now)
+    first = network.nodes[FIRST]
+    network.perform(other, other.exchange.tick(network.now))
+    network.run(60.0, lambda: any("router" in peer.capabilities for peer in first.exchange.status()))
+    assert [peer for peer, _ in first.exchange.send_claim(claim_of(1), network.now, THIRD).datagrams] == [THIRD, SECOND]
+    assert not first.exchange.tick(network.now).datagrams
+    assert [peer for peer, _ in first.exchange.send_claim(claim_of(2), network.now).datagrams] == [SECOND]
+    assert [peer for peer, _ in first.exchange.tick(network.now).datagrams] == [THIRD]
+    assert SECOND in [peer for peer, _ in first.exchange.tick(network.now + 0.006).datagrams]
 
 
 def test_without_a_session_nothing_can_be_hastened() -> None:
