@@ -1,4 +1,4 @@
-"""One table of what handover_{full,loss,stay,gateway,delay,modes} have measured, held against the bars, as Markdown.
+"""One table of what handover_{full,alone,loss,stay,delay,modes} have measured, held against the bars, as Markdown.
 
     python -m benchmarks.handover_table [SCENARIO ...]
 
@@ -40,7 +40,8 @@ def table(scenario: Scenario) -> str:
     codes = sorted({str(report.found["run"]["code"]) for report in reports})
     span = " to ".join(time.strftime("%Y-%m-%d %H:%M", time.gmtime(moment)) for moment in (min(began), max(began)))
     words = " ".join(scenario.words)
-    head = f"`roamroute lab {words}` with each routing, {span} UTC, code {', '.join(codes)}; milliseconds\n"
+    gateway = "takes part" if "--gateway-peer" in scenario.words else "does not take part"
+    head = f"`roamroute lab {words}` with each routing; the gateway {gateway}; {span} UTC, code {', '.join(codes)}; milliseconds\n"
     return "\n".join([head, _line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, rows)])
 
 

@@ -1,4 +1,4 @@
-"""iBGP over a route reflector, which takes part in the handover as a peer without clients."""
+"""A silent client roams as in handover_full, but the access points are alone: the gateway does not take part."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from benchmarks.handover_rows import rows_of
 
 def run() -> list[Figure]:
     """See `handover_scenarios`."""
-    return rows_of("gateway")
+    return rows_of("alone")
