@@ -27,6 +27,9 @@ GATEWAY_LINK_LOCAL = "fe80::1"
 SHARED_MAC = "02:00:5e:44:00:01"
 PASSPHRASE = "roaming without a bridge"
 
+GOES_FIRST = ("nice", "-n", "-20")
+"""The radios' own programs: in life, layer 2 does not wait for a routing daemon on another machine."""
+
 HOSTAPD = """\
 interface=wlan0
 driver=nl80211
@@ -225,7 +228,8 @@ class Bench:
         if self._key_management == "FT-PSK":
             text += HOSTAPD_FT.format(name=namespace.name)
         configuration.write_text(text + "bridge=br0\n" * self._has_bridge)
-        namespace.start("hostapd", "-t", str(configuration), log=str(self.logs / f"hostapd-{namespace.name}.log"))
+        log = str(self.logs / f"hostapd-{namespace.name}.log")
+        namespace.start(*GOES_FIRST, "hostapd", "-t", str(configuration), log=log)
         control = ControlSocket(directory / "wlan0")
         wait_until(lambda: "state=ENABLED" in control.request("STATUS"), f"hostapd of {namespace.name}", 20)
         if self._is_routed:
@@ -260,7 +264,7 @@ class Bench:
             )
         )
         log = str(self.logs / f"wpa_supplicant-{self.client.name}.log")
-        self.client.start("wpa_supplicant", "-Dnl80211", "-iwlan0", f"-c{configuration}", "-t", log=log)
+        self.client.start(*GOES_FIRST, "wpa_supplicant", "-Dnl80211", "-iwlan0", f"-c{configuration}", "-t", log=log)
         control = ControlSocket(directory / "wlan0")
         self.recorder.listen("client", ControlSocket(directory / "wlan0"))
         return control
