@@ -40,7 +40,8 @@ REUSE = os.environ.get("ROAMROUTE_BENCH_REUSE", "same")
 PARALLEL = int(os.environ.get("ROAMROUTE_BENCH_PARALLEL", "1"))
 RUN_LIMIT_S = 3000.0
 PACKETS = ("--gateway-peer", "--pps", "500", "--dwell", os.environ.get("ROAMROUTE_BENCH_DWELL", "1"), "--quiet")
-"""The gateway takes part. A client that stays for 1 s often leaves before OSPF or Babel have converged: forwarding has to bridge that."""
+"""The gateway takes part. A client that stays for 1 s often leaves before OSPF or Babel have converged: forwarding has
+to bridge that."""
 
 ROUTINGS: tuple[tuple[str, str | None], ...] = (
     ("babeld", None),

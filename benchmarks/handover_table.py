@@ -41,7 +41,10 @@ def table(scenario: Scenario) -> str:
     span = " to ".join(time.strftime("%Y-%m-%d %H:%M", time.gmtime(moment)) for moment in (min(began), max(began)))
     words = " ".join(scenario.words)
     gateway = "takes part" if "--gateway-peer" in scenario.words else "does not take part"
-    head = f"`roamroute lab {words}` with each routing; the gateway {gateway}; {span} UTC, code {', '.join(codes)}; milliseconds\n"
+    head = (
+        f"`roamroute lab {words}` with each routing; the gateway {gateway}; {span} UTC, code {', '.join(codes)}; "
+        "milliseconds\n"
+    )
     return "\n".join([head, _line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, rows)])
 
 
