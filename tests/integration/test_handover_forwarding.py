@@ -20,7 +20,8 @@ from roamroute.lab.topology import Router
 from roamroute.lab.traffic import Download
 from roamroute.lab.waiting import wait_until
 
-from .still_mesh import LINGER_S, TABLES, StillMesh, make_still_mesh, silence, tapped
+from .still_mesh import LINGER_S, TABLES, StillMesh, make_still_mesh, silence
+from .wiretap import tapped
 from .world import LIMIT_S, MARKS, all_addresses, is_answered
 
 DOWNLOAD_BYTES_PER_SECOND = 400_000.0

@@ -21,7 +21,8 @@ from roamroute.lab.radio import Client, Host
 from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
 
-from .still_mesh import PORT, StillMesh, ipv6_packet, make_still_mesh, repeat_message, send_packet, silence, tapped
+from .still_mesh import StillMesh, make_still_mesh, silence
+from .wiretap import PORT, ipv6_packet, repeat_message, send_packet, tapped
 from .world import LIMIT_S, MARKS, is_answered
 
 SEALED = 2
