@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from roamroute.lab.radio import Client
-from roamroute.lab.waiting import wait_until
+from roamroute.lab.waiting import NotReached, wait_until
 
 from .still_mesh import StillMesh, make_still_mesh, silence
 from .world import LIMIT_S, MARKS, all_addresses, speak
@@ -69,7 +69,7 @@ def test_without_a_hint_a_silent_client_is_not_known_until_a_peer_answers(still:
         with still.losing(second):
             client.roam(second)
             wait_until(lambda: _is_associated(still, client), f"{second.name} has the client", LIMIT_S)
-            with pytest.raises(Exception, match="announced"):
+            with pytest.raises(NotReached):
                 wait_until(lambda: still.is_announced(second, client.main_address), "it is announced", AT_ONCE_S)
         still.wait_here(second, *client.addresses)
 
