@@ -100,7 +100,8 @@ def verdicts(results: Sequence[Results]) -> Iterable[tuple[bool, str]]:
         ):
             yield (
                 is_complete and mine <= bar + PROBE_MS,
-                f"{title_of(result)}: downlink, {what} {mine:.1f} ms, at most {factor} x batman-adv's: {bar:.1f} ms",
+                f"{title_of(result)}: downlink, {what} {mine:.1f} ms, at most {factor} x batman-adv's ({bar:.1f} ms) "
+                f"and {PROBE_MS} ms between probes",
             )
         for keeps in (False, True):
             values = _ms(_roams(result, "roamroute", keeps_cache=keeps), "uplink_s")
