@@ -376,6 +376,10 @@ class Daemon:
         if self.peering is not None:
             self.peering.open()
             self.engine.handover = self.peering.handover
+        else:
+            from roamroute.linux.left_overs import remove_left_overs  # an earlier run may have had peers
+
+            remove_left_overs(self.config.handover.tables, self.config.kernel.numbers, log)
         tasks = [asyncio.create_task(part, name=name) for name, part in self._parts()]
         if not self.config.roaming.interfaces:  # without a client link there is nobody to wait for
             self.take([self._own, events.NeighboursResynced(frozenset(), ())])

@@ -30,7 +30,8 @@ from roamroute.errors import ConfigError
 from roamroute.export import FibChange
 from roamroute.handovers import Handovers
 from roamroute.linux.foreign import ForeignRoutes
-from roamroute.linux.forwarding import Forwarding, remove_left_overs
+from roamroute.linux.forwarding import Forwarding
+from roamroute.linux.left_overs import remove_left_overs
 from roamroute.logs import key_values, log
 from roamroute.peers import PeerChannel, read_keys
 from roamroute.policy import Handover

@@ -98,7 +98,8 @@ class Policy:
     """A walk of a change every 0.35 s is still followed."""
 
     oscillation_hold_s: Seconds = 10.0
-    """So long the host stays where it is then, doubled each time it begins again at once, up to sixteen times this."""
+    """So long the host stays where it is then, doubled each time it begins again at once, up to sixteen times this; or
+    until it has stayed associated with one access point for `oscillation_window_s`."""
 
 
 @attrs.frozen

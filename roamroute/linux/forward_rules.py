@@ -75,12 +75,7 @@ def reconcile_rules(requests: Requests, wanted: Sequence[Rule], protocol: int) -
 
     Raises: KernelRefused, MalformedInput, OSError.
     """
-    present = [
-        found
-        for family in (netlink.AF_INET6, netlink.AF_INET)
-        for message in requests.dump(rules.RTM_GETRULE, rules.rules_body(family))
-        if (found := rules.decode_rule(message)).protocol == protocol
-    ]
+    present = _present(requests, protocol)
     extra = Counter(present) - Counter(wanted)
     missing = [rule for rule in wanted if rule not in set(present)]
     steps = [(rules.RTM_NEWRULE, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, rule) for rule in missing]
@@ -89,6 +84,27 @@ def reconcile_rules(requests: Requests, wanted: Sequence[Rule], protocol: int) -
         return []
     refusals = requests.transact([(kind, flags, rules.rule_body(rule)) for kind, flags, rule in steps])
     return [(steps[refusal.position][2], refusal) for refusal in refusals]
+
+
+def former_sources(requests: Requests, protocol: int) -> frozenset[IPv6Address]:
+    """The mesh addresses of an earlier run whose rules are still there, perhaps ours of now among them.
+
+    Raises: KernelRefused, MalformedInput, OSError.
+    """
+    return frozenset(
+        rule.source.network_address
+        for rule in _present(requests, protocol)
+        if rule.action == rules.FR_ACT_GOTO and isinstance(rule.source, IPv6Network)
+    )
+
+
+def _present(requests: Requests, protocol: int) -> list[Rule]:
+    return [
+        found
+        for family in (netlink.AF_INET6, netlink.AF_INET)
+        for message in requests.dump(rules.RTM_GETRULE, rules.rules_body(family))
+        if (found := rules.decode_rule(message)).protocol == protocol
+    ]
 
 
 def _lookup(priority: int, table: int, to: Prefix, protocol: int, source: Prefix | None = None) -> Rule:

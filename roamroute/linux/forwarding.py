@@ -30,7 +30,7 @@ from roamroute.export import ExporterContext, FibNeeds, KernelNumbers
 from roamroute.linux import client_guard
 from roamroute.linux.client_guard import ClientGuard, remove_guard
 from roamroute.linux.fib import KernelFib
-from roamroute.linux.forward_rules import STAND_IN, reconcile_rules, wanted_rules
+from roamroute.linux.forward_rules import STAND_IN, former_sources, reconcile_rules, wanted_rules
 from roamroute.linux.forward_watch import ForwardWatch
 from roamroute.linux.pace import PORTION_BESIDE
 from roamroute.linux.repeats import Repeats
@@ -109,6 +109,7 @@ class Forwarding:
         self._index: int | None = None
         self._requests: Requests | None = None
         self._source: TunnelSource | None = None
+        self._former_sources: frozenset[IPv6Address] = frozenset()
         self._guard: ClientGuard | None = None
         self.is_guarded = False
         """Whether what clients send to segments is dropped before it is routed; else the policy rules must do."""
@@ -143,6 +144,7 @@ class Forwarding:
     def open(self) -> None:
         """Remove what an earlier run left, put the rules in, find out what the kernel can do. Never raises."""
         try:
+            self._former_sources = former_sources(self._opened(), self._numbers.protocol)
             self._tables.flush(self._opened())
             self._make_true()
         except Failures as error:
@@ -334,7 +336,7 @@ class Forwarding:
             return
         try:
             if self._source is None:
-                self._source = TunnelSource(self._me)
+                self._source = TunnelSource(self._me, self._former_sources)
             taken = self._source.take()
         except KernelRefused as error:
             remedy = "the kernel needs CONFIG_IPV6_SEG6_LWTUNNEL"
@@ -463,20 +465,6 @@ class Forwarding:
         except Failures as error:
             self._repeats.tell("error", "look", f'forwarding cannot be looked at, trying again because="{error}"')
             self._repair_in(_LOOK_S)
-
-
-def remove_left_overs(tables: int, numbers: KernelNumbers, log: Log) -> None:
-    """Remove what an earlier run left that died: for a start without forwarding. Never raises."""
-    remove_guard()
-    try:
-        requests = Requests()
-        try:
-            reconcile_rules(requests, (), numbers.protocol)
-            TunnelTables(tables, numbers.protocol, 0).flush(requests, with_delivery=True)
-        finally:
-            requests.close()
-    except Failures as error:
-        log("warning", f'what an earlier run forwarded cannot be removed because="{error}"')
 
 
 def _possible(segments: Segments, interfaces: Sequence[str]) -> Segments:

@@ -6,6 +6,7 @@ purposes of its own (`ip sr tunsrc set`); that is left alone and told.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import IPv6Address
 
 from roamroute.linux.rtnetlink import Requests
@@ -17,9 +18,13 @@ _UNSET = IPv6Address("::")
 class TunnelSource:
     """Asks and sets, synchronously."""
 
-    def __init__(self, me: IPv6Address) -> None:
-        """Raises: OSError without a netlink socket; KernelRefused (ENOENT) when the kernel has no segment routing."""
+    def __init__(self, me: IPv6Address, former: Collection[IPv6Address] = ()) -> None:
+        """`former`: what earlier runs of ours may have set.
+
+        Raises: OSError without a netlink socket; KernelRefused (ENOENT) when the kernel has no segment routing.
+        """
         self._me = me
+        self._former = former
         self._requests = Requests(generic.NETLINK_GENERIC)
         try:
             request = generic.family_request(segment_routes.GENERIC_FAMILY)
@@ -34,14 +39,14 @@ class TunnelSource:
         Raises: KernelRefused, MalformedInput, OSError.
         """
         current = self.current()
-        if current == _UNSET:
+        if current == _UNSET or (current != self._me and current in self._former):
             self._set(self._me)
             return None
         return None if current == self._me else current
 
     def release(self) -> None:
         """Unset it, where it is ours. Raises: KernelRefused, MalformedInput, OSError."""
-        if self.current() == self._me:
+        if self.current() in (self._me, *self._former):
             self._set(_UNSET)
 
     def current(self) -> IPv6Address:

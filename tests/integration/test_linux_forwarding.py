@@ -18,7 +18,8 @@ from roamroute.delta import Delta
 from roamroute.effects import EndForward, Forward
 from roamroute.events import ForwardUsed
 from roamroute.export import KernelNumbers
-from roamroute.linux.forwarding import Forwarding, remove_left_overs
+from roamroute.linux.forwarding import Forwarding
+from roamroute.linux.left_overs import remove_left_overs
 from roamroute.linux.rtnetlink import GROUP_IPV6_ROUTE, Notifications, Refusal, Requests
 from roamroute.values import Address, HostRoute
 from roamroute.wire import netlink, tunnelled
@@ -428,6 +429,19 @@ def test_what_an_earlier_run_left_is_removed_where_forwarding_is_off_now(mesh: M
         remove_left_overs(TABLES, KernelNumbers(), mesh.logs["a"])
     assert shown(mesh, "a") == before
     assert not mesh.on("a", "nft list tables")
+
+
+def test_the_source_that_an_earlier_run_set_is_no_other_program_s(mesh: Mesh) -> None:
+    """It was killed, and our mesh address is another one now."""
+    with mesh.inside("a"):
+        mesh.forwarding("a")
+        mesh.on("a", "ip -6 rule add priority 4600 protocol 144 from fd44:0:0:a::77 to fd44::/16 iif wlan0 goto 32766")
+        mesh.on("a", "ip sr tunsrc set fd44:0:0:a::77")
+        assert mesh.forwarding("a").why_not is None
+        mesh.on("a", "ip -6 rule add priority 4600 protocol 144 from fd44:0:0:a::77 to fd44::/16 iif wlan0 goto 32766")
+        mesh.on("a", "ip sr tunsrc set fd44:0:0:a::77")
+        remove_left_overs(TABLES, KernelNumbers(), mesh.logs["a"])
+        assert mesh.on("a", "ip sr tunsrc show").split()[-1] == "::"
 
 
 async def test_the_filter_of_what_clients_send_is_put_back(mesh: Mesh) -> None:
