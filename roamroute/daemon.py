@@ -371,8 +371,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        if self.peering is not None:
-            loop.add_signal_handler(signal.SIGHUP, self.peering.reread_keys)
+        loop.add_signal_handler(signal.SIGHUP, self._read_again)
         if self.peering is not None:
             self.peering.open()
             self.engine.handover = self.peering.handover
@@ -392,10 +391,18 @@ class Daemon:
                 raise RoamrouteError(f"the part {task.get_name()!r} ended by itself; this is a bug in roamroute")
             await self._withdraw_all()
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
             stopping.cancel()
             await self._end(tasks)
+            loop.remove_signal_handler(signal.SIGHUP)
+
+    def _read_again(self) -> None:
+        """SIGHUP, by which `systemctl reload` asks: the peers' keys are what is read again."""
+        if self.peering is not None:
+            self.peering.reread_keys()
+        else:
+            log("info", "SIGHUP: without [peers] there is nothing to read again; restart for another configuration")
 
     def _parts(self) -> Iterable[tuple[str, Coroutine[Any, Any, None]]]:
         yield "fib", self.fib.run()

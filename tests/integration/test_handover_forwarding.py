@@ -7,6 +7,7 @@ elsewhere has been sent on.
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from roamroute.lab import addresses
 from roamroute.lab.radio import Client
+from roamroute.lab.roaming import toml_text
 from roamroute.lab.topology import Router
 from roamroute.lab.traffic import Download
 from roamroute.lab.waiting import wait_until
@@ -209,6 +211,26 @@ def test_nothing_is_prepared_and_nobody_forwards_where_it_is_off(still: StillMes
         still.wait_here(third, *client.addresses)
         still.wait_forwarded(first, client.main_address, third)
         assert not still.forwarded(second, client.main_address)
+
+
+def test_without_peers_a_start_clears_up_what_one_with_them_left_and_a_reload_ends_nothing(still: StillMesh) -> None:
+    first = still.access_points[0]
+    daemon = still.daemons[first.name]
+    try:
+        daemon.kill()
+        assert _traces(first)
+        tables = still.tables(first)
+        del tables["peers"]
+        daemon.configuration.write_text(toml_text(tables))
+        daemon.start()
+        daemon.wait_ready()
+        assert not _traces(first)
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "nothing to read again" in daemon.log.read_text(), "it says so", LIMIT_S)
+        daemon.raise_if_ended()
+    finally:
+        still.restart(first)
 
 
 def test_with_the_whole_handover_off_a_client_roams_as_before(still: StillMesh, client: Client) -> None:
