@@ -258,6 +258,7 @@ class Book:
         former = self.hosts.get(self._bound.get(address, mac))
         if former is not None and former.mac != mac and address not in former.entries and former.hinted_by is None:
             self.unbind(former, address)
+            self.forwards.end_other(address, mac)
 
     def is_free(self, address: Address) -> bool:
         """True when no host is known to have the address, here or elsewhere."""

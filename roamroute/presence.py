@@ -46,11 +46,11 @@ class Presence:
             if entry.link != station.link:
                 book.move(entry, station.link, "the station is on another link of ours")
                 book.probe(entry, "the station is on another link of ours")
-        held_until = book.oscillations.held.get(host.mac)
-        if held_until is None:
+        if book.is_held(host):  # if it stays it has come to rest, and its holder may have lost it
+            rested_at = book.now + book.policy.oscillation_window_s
+            book.times.set(("hold", host.mac), min(book.oscillations.held[host.mac], rested_at))
+        else:
             self._take(host, station.link, "station connected")
-        else:  # if it stays it has come to rest, and its holder may have lost it
-            book.times.set(("hold", host.mac), min(held_until, book.now + book.policy.oscillation_window_s))
         if book.policy.is_advertising_gateway:
             book.ask(AdvertiseGateway(station.link, station.mac, "station connected"))
 

@@ -25,13 +25,16 @@ class ClientGuard:
         self._interfaces = tuple(interfaces)
         self._segments = segments
         self._requests = Requests(packet_rules.NETLINK_NETFILTER)
+        self._is_ours = False
+        """What stands before the first time is an earlier run's, perhaps for other links."""
 
     def reconcile(self) -> None:
         """Put the filter in, where it is not whole. Raises: KernelRefused, MalformedInput, OSError."""
-        if not self.is_whole():
+        if not self._is_ours or not self.is_whole():
             self._requests.transact_whole(
                 packet_rules.batch(packet_rules.replace_filter(self._interfaces, self._segments))
             )
+            self._is_ours = True
 
     def is_whole(self) -> bool:
         """Whether it stands: `nft flush ruleset` of a firewall's restart removes it. Raises: KernelRefused, OSError."""

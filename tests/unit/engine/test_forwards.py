@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv6Address
 from typing import Any
 
+import attrs
 import pytest
 from engine_scene import (
     A1,
@@ -180,6 +181,16 @@ def test_our_claims_name_our_segments_except_while_drained() -> None:
     play.play(events.Drained())
     do(play, connected(LAPTOP))
     assert [effect.claim.segments for effect in play.skim(SendClaim)] == [Segments()]
+
+
+@pytest.mark.parametrize("is_sharing_hints", [True, False])
+def test_it_ends_when_the_peers_accept_another_host_for_the_address(is_sharing_hints: bool) -> None:
+    play = lost_play()
+    play.engine.handover = attrs.evolve(play.engine.handover, is_sharing_hints=is_sharing_hints)
+    play >> claimed_by(PEER3, 1, A1, mac=LAPTOP)
+    assert [effect.address for effect in of(play.skip(), EndForward)] == [A1]
+    assert not play.engine.forwards
+    assert not play.engine.lingering
 
 
 def test_a_third_claim_turns_it_and_the_route_lingers_no_longer_for_that() -> None:

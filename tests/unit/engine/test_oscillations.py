@@ -146,6 +146,20 @@ def test_where_it_has_come_to_rest_it_is_claimed_once_and_not_at_the_end_of_a_lo
     assert not play.engine.oscillating
 
 
+def test_where_it_is_held_it_may_come_and_go() -> None:
+    play = new_handover_play()
+    play.play(hinted(1, A1), connected(), claim(9, age_s=0.0, peer=PEER3))
+    while PHONE not in play.engine.oscillating:
+        play.play(connected(), wait(0.1))
+        if PHONE not in play.engine.oscillating:
+            play.play(claim(play.engine.hosts[PHONE].sequence + 1, age_s=0.0), wait(0.1))
+    assert play.engine.hosts[PHONE].holder == ME
+    play.play(left(), wait(0.1))
+    play >> connected()
+    assert [effect.claim.peer for effect in play.skip() if isinstance(effect, SendClaim)] == [ME]
+    assert set(play.engine.wanted) == {A1}
+
+
 def test_at_the_end_a_ghost_is_asked_and_not_claimed() -> None:
     play, _ = bouncing_play()
     play.play(wait(9.5))
