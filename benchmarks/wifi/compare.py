@@ -120,7 +120,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=20, help="roams over each, and for each --keeps-cache (20)")
     parser.add_argument("--block", type=int, default=1, help="roams until the other's turn (1)")
-    parser.add_argument("--stay", type=float, default=10, help="seconds at an access point, and up to one more (10)")
+    parser.add_argument("--stay", type=float, default=12, help="seconds at an access point, and up to one more (12)")
     parser.add_argument("--ft", action="store_true", help="802.11r: FT-PSK over the air, instead of WPA2-PSK")
     parser.add_argument("--delay", type=int, default=0, help="milliseconds on each backbone link and direction")
     parser.add_argument("--line", action="store_true", help="gw - ap1 - ap2 instead of ap1 - gw - ap2")
