@@ -193,7 +193,7 @@ def test_the_prober_keeps_its_rhythm_and_stamps_arrivals_with_the_kernels_clock(
     delays = sorted(moment - sent[sequence] for moment, sequence in traffic.flows[flow].arrived)
     moments = [moment for moment, _ in traffic.flows[flow].sent]
     intervals = sorted(after - before for before, after in itertools.pairwise(moments))
-    assert delays[0] >= 0
+    assert delays[0] > -0.001  # the kernel stamps by another clock, whose offset is known to some microseconds
     assert delays[len(delays) // 2] < 0.002
     assert abs(intervals[len(intervals) // 2] - 0.01) < 0.002
 

@@ -110,7 +110,7 @@ def test_an_age_or_time_beyond_its_range_is_written_as_the_nearest(age_s: float,
 def test_a_hello_is_read_back_and_capabilities_that_nobody_knows_are_dropped(
     challenge: bytes, boot: bytes, echo: bytes | None, bits: int, unknown: list[bytes]
 ) -> None:
-    hello = codec.Hello(challenge, boot, echo, codec.Capability(bits & 7))
+    hello = codec.Hello(challenge, boot, echo, codec.Capability(bits & 15))
     assert codec.decode_hello(codec.encode_hello(hello)[4:] + b"".join(unknown)) == hello
     without = codec.encode_hello(codec.Hello(challenge, boot, echo))[4:]
     assert codec.decode_hello(without + b"\x0f\0\4" + bits.to_bytes(4, "big")) == hello
