@@ -283,8 +283,7 @@ class Daemon:
 
     def _published(self) -> tuple[HostRoute, ...]:
         """All that is to be in the FIB and exported: the hosts, and the segments under which we take packets."""
-        is_taking = self.peering is not None and not self.engine.is_drained
-        segments = self.peering.routes if self.peering is not None and is_taking else ()
+        segments = () if self.peering is None or self.engine.is_drained else self.peering.routes
         return (*self.engine.wanted.values(), *segments)
 
     def _export_changed(self) -> None:

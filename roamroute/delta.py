@@ -59,7 +59,7 @@ def coalesce(effects: Iterable[Effect]) -> Delta:
 
 
 def without_lingering(delta: Delta) -> Delta:
-    """The same for a daemon that must not announce what lingers: what begins to linger is withdrawn at once."""
+    """The same for what only hosts that are here are meant for: a route that begins to linger is withdrawn."""
     lingering = tuple(attrs.evolve(route, is_lingering=False) for route in delta.announced if route.is_lingering)
     return Delta(
         announced=tuple(route for route in delta.announced if not route.is_lingering),

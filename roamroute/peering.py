@@ -14,7 +14,7 @@ from typing import Any
 
 from roamroute import events
 from roamroute.config import Config, PeersSection
-from roamroute.delta import Delta
+from roamroute.delta import Delta, without_lingering
 from roamroute.effects import (
     DropClaim,
     Effect,
@@ -219,9 +219,7 @@ class Peering:
     def deliver(self, delta: Delta) -> None:
         """Take packets from the peers for the hosts that are here, not for one whose route only lingers."""
         if self.forwarding is not None:
-            here = tuple(route for route in delta.announced if not route.is_lingering)
-            gone = tuple(HostRoute(route.address, route.link) for route in delta.announced if route.is_lingering)
-            self.forwarding.deliver(Delta(here, (*delta.withdrawn, *gone)))
+            self.forwarding.deliver(without_lingering(delta))
 
     def deliver_all(self, wanted: Iterable[HostRoute]) -> None:
         """As `deliver`, for all of these."""

@@ -10,7 +10,7 @@ from roamroute.export import ExporterContext, Finding
 from roamroute.values import Seconds
 from roamroute_babeld.connection import Connection, connect
 from roamroute_babeld.exporter import FRAGMENT, GREETING_LIMIT_S, duplicates_remedy
-from roamroute_babeld.rules import Statements, statements_of
+from roamroute_babeld.rules import Statements, announces_lingering, statements_of
 from roamroute_babeld.session import Session, Stage
 from roamroute_babeld.settings import Settings
 from roamroute_babeld.tables import DORMANT, LINGERING, POISON
@@ -101,8 +101,8 @@ def _rules(session: Session, statements: Statements | None, context: ExporterCon
             if live is not None and (parked is None or parked.metric != metric):
                 seen = f'"{parked.text}" ({parked.where})' if parked is not None else "no rule"
                 faults.append(f"proto {protocol} must have metric {metric}, but {seen} decides")
-        lingering = statements.decide(address, numbers.lingering_protocol)
-        if live is not None and not faults and (lingering is None or lingering.metric != LINGERING):
+        announced = announces_lingering(statements, [prefix], numbers.lingering_protocol)
+        if live is not None and not faults and not announced:
             text = (
                 f"no rule gives proto {numbers.lingering_protocol} the metric {LINGERING}: a router may be "
                 "without a route for 0.1 s when this access point withdraws a host that has moved on"

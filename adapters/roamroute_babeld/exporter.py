@@ -163,7 +163,7 @@ class BabeldExporter:
         process_id = connection.process_id
         self._statements = statements_of(process_id) if process_id is not None else None
         self._has_lingering_rules = self._statements is not None and announces_lingering(
-            self._statements, self._context
+            self._statements, self._context.prefixes, self._context.kernel.lingering_protocol
         )
         self._mtu = largest_mtu(iter(self._tables.interfaces))
         self._trouble = None

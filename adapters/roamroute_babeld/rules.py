@@ -17,7 +17,6 @@ from pathlib import Path
 
 import attrs
 
-from roamroute.export import ExporterContext
 from roamroute.values import Address, Prefix
 from roamroute_babeld.protocol import INFINITY
 from roamroute_babeld.tables import LINGERING
@@ -70,13 +69,11 @@ class Statements:
         return next((rule for rule in self.rules if rule.matches(address, protocol, interface)), None)
 
 
-def announces_lingering(statements: Statements, context: ExporterContext) -> bool:
-    """Does babeld announce a route whose host has moved on, in every roaming prefix, and with the metric for it?"""
+def announces_lingering(statements: Statements, prefixes: Iterable[Prefix], protocol: int) -> bool:
+    """Does babeld announce a route whose host has moved on, in each of these prefixes, and with the metric for it?"""
     if statements.unreadable:
         return False
-    rules = [
-        statements.decide(prefix.network_address + 2, context.kernel.lingering_protocol) for prefix in context.prefixes
-    ]
+    rules = [statements.decide(prefix.network_address + 2, protocol) for prefix in prefixes]
     return all(rule is not None and rule.metric == LINGERING for rule in rules)
 
 

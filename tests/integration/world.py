@@ -184,7 +184,7 @@ class World:
 
     def status(self, access_point: Router) -> dict[str, Any]:
         """What `roamroute status --json` prints, without the start of a process."""
-        return control.ask(self.daemons[access_point.name].directory / "control.sock", "status")
+        return control.ask(self.daemons[access_point.name].control_socket, "status")
 
     def is_wanted(self, access_point: Router, *addresses_there: object) -> bool:
         """Whether roamroute on the access point wants routes for all of these addresses."""
@@ -216,15 +216,7 @@ class World:
 
     def command(self, access_point: Router, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`roamroute …` beside the daemon of the access point."""
-        entered = ("nsenter", f"--net={access_point.namespace.path}")
-        configuration = str(self.daemons[access_point.name].configuration)
-        return subprocess.run(
-            [*entered, sys.executable, "-m", "roamroute", *arguments, "-c", configuration],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_beside(self.daemons[access_point.name], *arguments)
 
     @contextlib.contextmanager
     def new_client(self) -> Iterator[Client]:
@@ -245,6 +237,18 @@ class World:
             yield lambda: [line for line in log.read_text().splitlines() if "Deleted" in line]
         finally:
             self.laboratory.sandbox.stop(monitor)
+
+
+def run_beside(daemon: RoamrouteDaemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`roamroute …` as an operator types it beside the daemon, with its configuration."""
+    entered = ("nsenter", f"--net={daemon.access_point.namespace.path}")
+    return subprocess.run(
+        [*entered, sys.executable, "-m", "roamroute", *arguments, "-c", str(daemon.configuration)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def roam_while_the_routers_stand_still(world: World) -> None:

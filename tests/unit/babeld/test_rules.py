@@ -9,8 +9,6 @@ import pytest
 from roamroute_babeld.protocol import INFINITY
 from roamroute_babeld.rules import Statements, announces_lingering, read_statements
 
-from roamroute.export import ExporterContext, KernelNumbers
-
 HOST, HOST4 = ip_address("fd44:0:0:1::7"), ip_address("10.44.0.7")
 
 
@@ -80,7 +78,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_route_lingers_only_where_babeld_announces_that_in_every_prefix(
     tmp_path: Path, text: str, is_announced: bool
 ) -> None:
-    context = ExporterContext(("wlan0",), (ip_network("fd44:0:0:1::/64"), ip_network("10.44.0.0/16")), KernelNumbers())
-    assert announces_lingering(statements(tmp_path, text), context) is is_announced
+    prefixes = (ip_network("fd44:0:0:1::/64"), ip_network("10.44.0.0/16"))
+    assert announces_lingering(statements(tmp_path, text), prefixes, 148) is is_announced
     unreadable = read_statements(["babeld", "-c", "nowhere.conf", "-C", text], tmp_path)
-    assert not announces_lingering(unreadable, context)
+    assert not announces_lingering(unreadable, prefixes, 148)
