@@ -233,3 +233,63 @@ class HandoverReport:
     forwarded_s: Seconds | None = None
     converged_s: Seconds | None = None
     diverted_s: Seconds | None = None
+
+
+class DadKind(enum.Enum):
+    """What a host says of an address during duplicate address detection; the numbers are the peers' channel's."""
+
+    SOLICITATION = 1
+    """It asks whether anybody has it: an NS from the unspecified address (RFC 4862 §5.4.2), an ARP probe
+    (RFC 5227 §2.1.1)."""
+    ADVERTISEMENT = 2
+    """It says that it has it: an NA to all-nodes, an ARP announcement, the ARP reply to a probe."""
+
+
+@attrs.frozen
+class DadMessage:
+    """What the host `mac` says of `target`, as the DAD proxy carries it: nothing of the frame but this.
+
+    `nonce`: the value of the Nonce option (RFC 3971 §5.3.2) by which a host knows its own solicitation again
+    (RFC 7527), passed on as it came and never made up; empty where there is none.
+    """
+
+    kind: DadKind
+    target: Address
+    mac: Mac
+    nonce: bytes = b""
+
+
+@attrs.frozen
+class AdvertisedPrefix:
+    """A Prefix Information Option (RFC 4861 §4.6.2) with A=1 and L=0: addresses are made in it, and nobody is on-link."""
+
+    prefix: IPv6Network
+    valid_lifetime_s: int
+    preferred_lifetime_s: int
+
+
+@attrs.frozen
+class AdvertisedRouter:
+    """All that our router advertisements say, whoever sends them (RFC 4861 §4.2); M=0, O=0.
+
+    `source`: the fixed link-local address. 0 in `retrans_timer_ms`, `reachable_time_ms` and `hop_limit` is "unspecified
+    by this router"; `mtu_bytes` None: no option. `rdnss_lifetime_s` is for both RDNSS and DNSSL (RFC 8106);
+    `pref64` (RFC 8781) has a length of 32, 40, 48, 56, 64 or 96.
+    """
+
+    source: IPv6Address
+    lifetime_s: int
+    prefixes: tuple[AdvertisedPrefix, ...]
+    hop_limit: int = 64
+    reachable_time_ms: int = 0
+    retrans_timer_ms: int = 0
+    mtu_bytes: int | None = None
+    rdnss: tuple[IPv6Address, ...] = ()
+    dnssl: tuple[str, ...] = ()
+    rdnss_lifetime_s: int = 0
+    pref64: IPv6Network | None = None
+    pref64_lifetime_s: int = 0
+    interval_min_s: float = 450.0
+    """Between two unsolicited advertisements to all nodes (RFC 4861 §6.2.1 MinRtrAdvInterval)."""
+    interval_max_s: float = 1800.0
+    """RFC 7772 §4: few multicast advertisements, so that batteries last."""
