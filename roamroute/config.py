@@ -117,6 +117,17 @@ class HandoverSection:
 
 
 @attrs.frozen
+class DadSection:
+    """`[dad]`: the proxy for duplicate address detection."""
+
+    enabled: bool = True
+    mode: Literal["all", "targeted"] = "all"
+    """ "targeted": a question goes only to who is known to have the address, and to nobody if no one is."""
+    isolated: bool = True
+    """Stations of this access point do not hear each other (`ap_isolate=1`), and are served as well."""
+
+
+@attrs.frozen
 class NeighboursSection:
     """`[neighbours]`: for how many the kernel's neighbour table must have room."""
 
@@ -157,6 +168,7 @@ class Config:
     packets: PacketsSection = PacketsSection()
     peers: PeersSection | None = None
     handover: HandoverSection = HandoverSection()
+    dad: DadSection = DadSection()
     neighbours: NeighboursSection = NeighboursSection()
     policy: Policy = Policy()
     control: ControlSection = ControlSection()

@@ -111,6 +111,15 @@ class Engine:
         return MappingProxyType(self._book.hosts)
 
     @property
+    def entries(self) -> Mapping[Address, Entry]:
+        """Every address that is here, wanted or not; a live view, its values not to be changed."""
+        return MappingProxyType(self._book.entries)
+
+    def bound_host(self, address: Address) -> Host | None:
+        """The host for which the address is remembered, here or at a peer; not to be changed."""
+        return self._book.bound_host(address)
+
+    @property
     def foreign(self) -> Mapping[Address, str]:
         """Host routes of other routers, with their origin; a live read-only view."""
         return MappingProxyType(self._foreign)
