@@ -225,7 +225,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "peers": None if daemon.peering is None else _peers_status(daemon.peering, now),
         "handover": None if daemon.peering is None else _handover_status(daemon, daemon.peering, now),
         "handovers": [] if daemon.peering is None else daemon.peering.records(),
-        "counters": {"netlink_losses": daemon.neighbours.lost_messages, **dict(daemon.counters)},
+        "counters": {"netlink_losses": daemon.neighbours.lost_messages, **dict(daemon.onlookers.counters)},
     }
 
 

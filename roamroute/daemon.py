@@ -12,8 +12,8 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,8 @@ from roamroute.linux.foreign import ForeignRoutes
 from roamroute.linux.gateway import GatewayAdvertiser
 from roamroute.linux.neighbours import NeighbourSource
 from roamroute.linux.packets import PacketSource
-from roamroute.logs import RepeatedWarnings, is_logged, line_of, log
+from roamroute.logs import RepeatedWarnings, log
+from roamroute.onlookers import Observer, Onlookers
 from roamroute.pauses import collect_rarely, freeze
 from roamroute.policy import Handover
 from roamroute.publisher import Publisher
@@ -58,9 +59,6 @@ from roamroute.values import Address, HostRoute, Instant
 if TYPE_CHECKING:
     from roamroute.hostapd import HostapdSource
     from roamroute.peering import Peering
-
-Observer = Callable[[str, Any], None]
-"""Gets "event" or "effect" and the value, or "handover" and its fields; called synchronously, must not block."""
 
 
 class Daemon:
@@ -72,7 +70,7 @@ class Daemon:
     def __init__(self, config: Config, spec: ExporterSpec) -> None:
         self.config = config
         self.started_at: Instant = time.monotonic()
-        self.counters: Counter[str] = Counter()
+        self.onlookers = Onlookers()
         self.is_synced = False
         self._is_open = False
         roaming = config.roaming
@@ -107,7 +105,6 @@ class Daemon:
         if self.peering is not None:
             self.peering.follow(self.engine, is_exported_told=self.exporter.report().exported is not None)
         self._own = events.OwnAddressesChanged(frozenset(), frozenset())
-        self._observers: set[Observer] = set()
         self._warnings = RepeatedWarnings()
         self._timer: asyncio.TimerHandle | None = None
         self._publisher = Publisher(roaming.exporter, self.exporter, self._published)
@@ -135,7 +132,7 @@ class Daemon:
         self._rearm()
 
     def _handle(self, event: events.Event, now: Instant) -> tuple[events.Event, list[Effect]]:
-        self.counters[type(event).__name__] += 1
+        self.onlookers.counters[type(event).__name__] += 1
         match event:
             case events.OwnAddressesChanged():
                 self._own = event
@@ -168,7 +165,7 @@ class Daemon:
             lambda event: self.take([event]),
             peers_changed=lambda: self.take([self._own]),
             forwarding_changed=self._forwarding_changed,
-            finished=self._handed_over,
+            finished=lambda fields: self.onlookers.tell("handover", fields),
         )
 
     def _peer_addresses(self) -> frozenset[Address]:
@@ -249,7 +246,7 @@ class Daemon:
             if routing and peering.is_waiting_for_export:  # a route that lingered has been exported all the time
                 asyncio.get_running_loop().call_soon(self._look_at_exports)
         for event, caused in handled:
-            self._observe(event, caused)
+            self.onlookers.handled(event, caused)
 
     def _perform_rest(self, effects: Sequence[Effect], now: Instant) -> None:
         """What no packet waits for."""
@@ -312,25 +309,7 @@ class Daemon:
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Show every event and effect to `observer`; returns the function that ends it."""
-        self._observers.add(observer)
-        return lambda: self._observers.discard(observer)
-
-    def _observe(self, event: events.Event | None, effects: Sequence[Effect]) -> None:
-        is_traced = is_logged("debug")
-        for effect in effects:
-            self.counters[type(effect).__name__] += 1
-        if self._observers:
-            for observer in tuple(self._observers):
-                if event is not None:
-                    observer("event", event)
-                for effect in effects:
-                    observer("effect", effect)
-        if event is not None and is_traced:
-            log("debug", line_of(event))
-        for effect in effects:
-            level = "info" if isinstance(effect, Announce | Withdraw | Deauthenticate) else "debug"
-            if is_traced or (level == "info" and is_logged("info")):
-                log(level, line_of(effect))
+        return self.onlookers.add(observer)
 
     def _forwarding_changed(self) -> None:
         """It has become possible to take encapsulated packets, or impossible: who looks for us there must know."""
@@ -341,10 +320,6 @@ class Daemon:
             self.fib.apply_all(self._published())
             self.peering.deliver_all(self.engine.wanted.values())
             self._publisher.all_changed()
-
-    def _handed_over(self, fields: Mapping[str, Any]) -> None:
-        for observer in tuple(self._observers):
-            observer("handover", fields)
 
     # -- the operator -----------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
                 yield GaugeMetricFamily("roamroute_peers_up", "peers with a session", up)
                 yield from self._handovers(daemon.peering)
             counted = CounterMetricFamily("roamroute_handled", "events and effects by kind", labels=["kind"])
-            for kind, count in daemon.counters.copy().items():
+            for kind, count in daemon.onlookers.counters.copy().items():
                 counted.add_metric([kind], count)
             yield counted
 
