@@ -10,13 +10,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
 from cattrs.cols import list_structure_factory
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError, StructureHandlerNotFoundError
 
+from roamroute.config_ra import RaSection, ra_contradictions
 from roamroute.errors import ConfigError
 from roamroute.export import ExporterContext, KernelNumbers
 from roamroute.policy import Policy
@@ -30,6 +31,7 @@ DEFAULT_SOCKET = "/run/roamroute/control.sock"
 _TAKEN_PROTOCOLS = {11: "zebra's", 12: "BIRD's", 42: "babel's", **dict.fromkeys(range(186, 199), "one of zebra's")}
 
 HANDOVER_TABLES = 3
+_Ipv6 = TypeVar("_Ipv6", IPv6Address, IPv6Network)
 _KERNEL_TABLES = (253, 254, 255)  # default, main, local (linux/rtnetlink.h RT_TABLE_*)
 
 
@@ -169,6 +171,7 @@ class Config:
     peers: PeersSection | None = None
     handover: HandoverSection = HandoverSection()
     dad: DadSection = DadSection()
+    ra: RaSection | None = None
     neighbours: NeighboursSection = NeighboursSection()
     policy: Policy = Policy()
     control: ControlSection = ControlSection()
@@ -183,7 +186,14 @@ class Config:
     @property
     def quiet_context(self) -> ExporterContext:
         """What an exporter may know when it only prints or checks: its events and lines go nowhere."""
-        return ExporterContext(self.roaming.interfaces, self.roaming.prefixes, self.kernel.numbers)
+        roaming, ra = self.roaming, self.ra
+        router = None if ra is None or ra.sender == "roamroute" else ra.router(roaming.prefixes)
+        return ExporterContext(roaming.interfaces, roaming.prefixes, self.kernel.numbers, router=router)
+
+    @property
+    def gateway(self) -> IPv6Address:
+        """The link-local address that clients have as their default router, the same on every access point."""
+        return RaSection().source if self.ra is None else self.ra.source
 
 
 def read_config(path: Path) -> Config:
@@ -224,6 +234,8 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(lambda kind: kind is Prefix, lambda value, _: _prefix(value))
     converter.register_structure_hook_func(lambda kind: kind == Prefix | None, lambda value, _: _prefix(value))
     converter.register_structure_hook_func(lambda kind: kind is Address, lambda value, _: _address(value))
+    converter.register_structure_hook(IPv6Address, lambda value, _: _of_ipv6(_address(value), IPv6Address))
+    converter.register_structure_hook(IPv6Network, lambda value, _: _of_ipv6(_prefix(value), IPv6Network))
     for kind, name in ((int, "a whole number"), (bool, "true or false"), (str, "text in quotes")):
         converter.register_structure_hook(kind, _strict(kind, name))
     converter.register_structure_hook(float, lambda value, _: _number(value))
@@ -290,6 +302,12 @@ def _address(value: Any) -> Address:
         return ip_address(value)
     except ValueError:
         raise ValueError(f"{value!r} is not an IP address") from None
+
+
+def _of_ipv6(value: Address | Prefix, kind: type[_Ipv6]) -> _Ipv6:
+    if not isinstance(value, kind):
+        raise ValueError(f"must be of IPv6, not {str(value)!r}")
+    return value
 
 
 def _mistakes(error: BaseException, path: str) -> list[str]:
@@ -373,6 +391,8 @@ def _contradictions(config: Config) -> list[str]:
     if peers is not None:
         found += _peer_contradictions(peers, roaming.prefixes)
         found += _handover_contradictions(config.handover, kernel.table)
+    if config.ra is not None:
+        found += ra_contradictions(config.ra, roaming.interfaces, roaming.prefixes)
     found += _policy_contradictions(config.policy)
     for name in ("stations", "addresses_per_station"):
         if getattr(config.neighbours, name) < 1:

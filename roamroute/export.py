@@ -21,7 +21,7 @@ import attrs
 from roamroute.delta import Delta
 from roamroute.errors import ConfigError
 from roamroute.events import Event
-from roamroute.values import Address, HostRoute, Prefix, Seconds
+from roamroute.values import AdvertisedRouter, Address, HostRoute, Prefix, Seconds
 
 ENTRY_POINT_GROUP = "roamroute.exporters"
 
@@ -156,6 +156,8 @@ class ExporterContext:
     `changed` is to be called when `Exporter.report()` or `Exporter.needs()` would answer differently.
     `follow_fib` tells of other programs' host routes in the kernel, all at first, then every change, until cancelled:
     for adapters whose daemon does not tell them itself.
+    `router`: what router advertisements must say on `interfaces` where another program than ours sends them: what
+    `ExporterSpec.config` prints has that part too, if the adapter's daemon can. None: nothing is to be printed.
     """
 
     interfaces: tuple[str, ...]
@@ -165,6 +167,7 @@ class ExporterContext:
     log: Callable[[str, str], None] = lambda _level, _line: None
     changed: Callable[[], None] = lambda: None
     follow_fib: Callable[[Callable[[FibChange], None]], Coroutine[Any, Any, None]] = follow_no_fib
+    router: AdvertisedRouter | None = None
 
 
 class Exporter(Protocol):
