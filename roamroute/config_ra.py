@@ -39,13 +39,13 @@ class RaSection:
     source: IPv6Address = IPv6Address("fe80::1")
     """The clients' gateway: the same on every access point, so that a client that moves keeps its default router."""
     router_lifetime_s: int = 9000
-    """Five of the rarest advertisements to all: Wi-Fi does not repeat a lost one, and a client loses its way out without.
-    9000 s is the most that RFC 4861 allows; RFC 8319 allows 65535. A dead access point needs no short lifetime: its
-    stations leave it, and the next one answers for the same address. 0: no default router at all."""
+    """Five of the rarest advertisements to all: Wi-Fi does not repeat a lost one, and in the end a client is without a
+    way out. 9000 s is the most that RFC 4861 allows; RFC 8319 allows 65535. A dead access point needs no short lifetime:
+    its stations leave it, and the next one answers for the same address. 0: no default router at all."""
     needs_route: tuple[IPv6Network, ...] = ()
-    """This router is withdrawn (lifetime 0) while it has a route to none of these, such as ["::/0"]. Not by default: where
-    the mesh has one way out, its loss is everywhere, another access point is no better, and what is in the mesh would
-    be lost to the clients as well. It helps clients that have another network to turn to, and split meshes."""
+    """This router is withdrawn (lifetime 0) while it has a route to none of these, such as ["::/0"]. Not by default:
+    where the mesh has one way out, its loss is everywhere, another access point is no better, and what is in the mesh
+    would be lost to the clients as well. It helps clients that have another network to turn to, and split meshes."""
     valid_lifetime_s: int = 86400
     """Of addresses in the roaming prefixes. A day: a device that was away for a night keeps its address."""
     preferred_lifetime_s: int = 14400
@@ -59,7 +59,7 @@ class RaSection:
     pref64: IPv6Network | None = None
     """The prefix of the NAT64 (RFC 8781), such as "64:ff9b::/96"."""
     retrans_timer_ms: int = 0
-    """Between two solicitations of a client; also how long it waits for a duplicate of its new address. 0: its own, 1 s."""
+    """Between two solicitations of a client, and how long it waits for a duplicate of a new address. 0: its own, 1 s."""
     reachable_time_ms: int = 0
     """How long a client takes its gateway for reachable without asking. 0: its own, 30 s."""
     hop_limit: int = 64
@@ -150,8 +150,8 @@ def _times(section: RaSection) -> Iterator[str]:
         if not longest_s <= value <= INFINITE_S and not (value == 0 and name == "preferred_lifetime_s"):
             none = "0 (no new connections), or " if name == "preferred_lifetime_s" else ""
             yield (
-                f"ra.{name}: must be {none}interval_max_s ({longest_s:g}) to {INFINITE_S} (for ever): the addresses would "
-                f"end between two advertisements, not {value}"
+                f"ra.{name}: must be {none}interval_max_s ({longest_s:g}) to {INFINITE_S} (for ever), or the addresses "
+                f"would end between two advertisements, not {value}"
             )
     if section.preferred_lifetime_s > section.valid_lifetime_s >= longest_s:
         yield "ra.preferred_lifetime_s: must not be more than valid_lifetime_s (RFC 4862 §5.5.3 c)"

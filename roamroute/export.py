@@ -21,7 +21,7 @@ import attrs
 from roamroute.delta import Delta
 from roamroute.errors import ConfigError
 from roamroute.events import Event
-from roamroute.values import AdvertisedRouter, Address, HostRoute, Prefix, Seconds
+from roamroute.values import Address, AdvertisedRouter, HostRoute, Prefix, Seconds
 
 ENTRY_POINT_GROUP = "roamroute.exporters"
 
