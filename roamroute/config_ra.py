@@ -40,8 +40,8 @@ class RaSection:
     """The clients' gateway: the same on every access point, so that a client that moves keeps its default router."""
     router_lifetime_s: int = 9000
     """Five of the rarest advertisements to all: Wi-Fi does not repeat a lost one, and in the end a client is without a
-    way out. 9000 s is the most that RFC 4861 allows; RFC 8319 allows 65535. A dead access point needs no short lifetime:
-    its stations leave it, and the next one answers for the same address. 0: no default router at all."""
+    way out. 9000 s is the most that RFC 4861 allows; RFC 8319 allows 65535. A dead access point needs no short
+    lifetime: its stations leave it, and the next one answers for the same address. 0: no default router at all."""
     needs_route: tuple[IPv6Network, ...] = ()
     """This router is withdrawn (lifetime 0) while it has a route to none of these, such as ["::/0"]. Not by default:
     where the mesh has one way out, its loss is everywhere, another access point is no better, and what is in the mesh
@@ -59,7 +59,7 @@ class RaSection:
     pref64: IPv6Network | None = None
     """The prefix of the NAT64 (RFC 8781), such as "64:ff9b::/96"."""
     retrans_timer_ms: int = 0
-    """Between two solicitations of a client, and how long it waits for a duplicate of a new address. 0: its own, 1 s."""
+    """Between two solicitations of a client, and how long it awaits duplicates of a new address. 0: its own, 1 s."""
     reachable_time_ms: int = 0
     """How long a client takes its gateway for reachable without asking. 0: its own, 30 s."""
     hop_limit: int = 64

@@ -8,8 +8,8 @@ back with the advertisement that it sends to every station as soon as that is co
 Batteries (RFC 7772): a solicitation is answered to the one that asked, never to all, and to all nodes something is sent
 every 7.5 to 30 minutes. A station is told at its connection: the rare multicast is only there to renew lifetimes.
 
-One thing is not as RFC 4861 §6.2.6 has it: an answer is not delayed by up to 0.5 s. The delay keeps several routers of a
-link from answering a solicitation at the same moment; here one access point hears it, and answers one station.
+One thing is not as RFC 4861 §6.2.6 has it: an answer is not delayed by up to 0.5 s. The delay keeps the routers of a link
+from answering a solicitation at the same moment; here one access point hears it, and answers one station.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MIN_DELAY_S: Seconds = 3.0
 """MIN_DELAY_BETWEEN_RAS: between two advertisements to all nodes of a link, whatever their reason."""
 REPEATED_AFTER_S: tuple[Seconds, ...] = (0.02, 0.1)
 """An advertisement to a station that has just connected, again: hostapd reports it when it has sent its own last frame,
-and the station may still be installing its keys (with 802.11r it always is: docs/linux-facts.md). Three frames of 100 to
-250 octets at each connection."""
+and the station may still be installing its keys (with 802.11r it always is: docs/linux-facts.md). Three frames of 100
+to 250 octets at each connection."""
 LOST_ROUTE_AFTER_S: Seconds = 5.0
 """A route that is needed must be away for so long: a routing daemon that restarts is without it for some seconds."""
 ANSWERS_PER_STATION_S = 0.5
