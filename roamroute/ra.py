@@ -8,7 +8,7 @@ back with the advertisement that it sends to every station as soon as that is co
 Batteries (RFC 7772): a solicitation is answered to the one that asked, never to all, and to all nodes something is sent
 every 7.5 to 30 minutes. A station is told at its connection: the rare multicast is only there to renew lifetimes.
 
-One thing is not as RFC 4861 §6.2.6 has it: an answer is not delayed by up to 0.5 s. The delay keeps the routers of a link
+One thing is not as RFC 4861 §6.2.6 has it: an answer is not delayed by up to 0.5 s. That keeps the routers of a link
 from answering a solicitation at the same moment; here one access point hears it, and answers one station.
 """
 
