@@ -17,7 +17,6 @@ from roamroute.errors import RoamrouteError
 from roamroute.export import ExporterSpec, Finding
 from roamroute.hostapd import check_hostapd, roaming_link_of
 from roamroute.linux import machine
-from roamroute.linux.gateway import GATEWAY
 from roamroute.redirects import are_forbidden
 from roamroute.sysctl import neighbour_table, versions
 from roamroute.values import Seconds
@@ -80,14 +79,14 @@ def _interfaces(config: Config) -> Iterator[Finding]:
 def _addresses(config: Config, name: str) -> Iterator[Finding]:
     present = {address for address, _ in machine.addresses(name)}
     if 6 in versions(config):
-        if GATEWAY in present:
-            yield Finding("ok", name, f"has the fixed gateway address {GATEWAY}")
+        if config.gateway in present:
+            yield Finding("ok", name, f"has the fixed gateway address {config.gateway}")
         else:
             yield Finding(
                 "error",
                 name,
-                f"{GATEWAY} is missing: a client's default route would end when it roams",
-                f"ip -6 address add {GATEWAY}/64 dev {name} nodad",
+                f"{config.gateway} is missing: a client's default route would end when it roams",
+                f"ip -6 address add {config.gateway}/64 dev {name} nodad",
             )
     if 4 in versions(config) and all(address.version != 4 for address in present):
         gateway = next(prefix for prefix in config.roaming.prefixes if prefix.version == 4).network_address + 1
