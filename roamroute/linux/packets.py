@@ -25,7 +25,7 @@ from roamroute.events import AddressSeen, Event
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Log, attach_filter
 from roamroute.values import Address, Instant, Mac, Prefix, Seconds
-from roamroute.wire import frames
+from roamroute.wire import ethernet, frames
 
 _LOOK_S: Seconds = 1.0
 _SECOND: Seconds = 1.0
@@ -63,7 +63,7 @@ class _Tap:
             with contextlib.suppress(OSError):  # before Linux 4.20 the filter alone does it, at the price of a clone
                 self.socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             self.filter(())
-            self.socket.bind((link, frames.ETH_P_ALL))
+            self.socket.bind((link, ethernet.ETH_P_ALL))
         except OSError:
             self.socket.close()
             raise

@@ -10,11 +10,10 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 from roamroute.values import Mac
-from roamroute.wire.frames import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
+from roamroute.wire import arp, ethernet, icmpv6
+from roamroute.wire.arp import ArpPacket
 
-_ICMPV6, _NEIGHBOUR_ADVERTISEMENT, _TARGET_LINK_LAYER_ADDRESS = 58, 136, 2
 _ROUTER_AND_OVERRIDE = 0xA0000000
-_ALL_NODES = IPv6Address("ff02::1").packed
 
 
 def neighbour_advertisement(source: Mac, station: Mac, target: IPv6Address) -> bytes:
@@ -22,29 +21,13 @@ def neighbour_advertisement(source: Mac, station: Mac, target: IPv6Address) -> b
 
     Router and override flags are set: a station that holds another MAC for the address takes this one.
     """
-    hardware = _packed(source)
-    body = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _ROUTER_AND_OVERRIDE) + target.packed
-    body += struct.pack("!BB", _TARGET_LINK_LAYER_ADDRESS, 1) + hardware
-    pseudo = target.packed + _ALL_NODES + struct.pack("!II", len(body), _ICMPV6)
-    body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
-    header = struct.pack("!IHBB", 6 << 28, len(body), _ICMPV6, 255) + target.packed + _ALL_NODES
-    return _packed(station) + hardware + struct.pack("!H", ETH_P_IPV6) + header + body
+    hardware = ethernet.octets(source)
+    message = struct.pack("!BBHI", icmpv6.NEIGHBOUR_ADVERTISEMENT, 0, 0, _ROUTER_AND_OVERRIDE) + target.packed
+    message += icmpv6.option(icmpv6.TARGET_LINK_LAYER_ADDRESS, hardware)
+    return icmpv6.compose(ethernet.octets(station), hardware, target.packed, icmpv6.ALL_NODES, message)
 
 
 def arp_announcement(source: Mac, station: Mac, address: IPv4Address) -> bytes:
     """An ARP announcement: a request from `address` for itself (RFC 5227 §3)."""
-    hardware = _packed(source)
-    body = struct.pack("!HHBBH", 1, ETH_P_IP, 6, 4, 1) + hardware + address.packed + bytes(6) + address.packed
-    return _packed(station) + hardware + struct.pack("!H", ETH_P_ARP) + body
-
-
-def _packed(mac: Mac) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
-
-
-def _checksum(data: bytes) -> int:
-    """RFC 1071: the complement of the sum in ones' complement; `data` has an even length."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    packet = ArpPacket(arp.REQUEST, ethernet.octets(source), address.packed, bytes(6), address.packed)
+    return arp.compose(ethernet.octets(station), packet)

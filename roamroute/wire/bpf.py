@@ -6,6 +6,10 @@ Pure. A program is an array of struct sock_filter: code, jump if true, jump if f
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+
+from roamroute.values import Mac
+from roamroute.wire import ethernet
 
 Instruction = tuple[int, int, int, int]
 """code, jt, jf, k; the jumps count instructions to skip, at most 255."""
@@ -13,7 +17,10 @@ Instruction = tuple[int, int, int, int]
 LD_ABS = 0x20
 LDH_ABS = 0x28
 LDB_ABS = 0x30
+AND = 0x54
+TAX = 0x07
 JEQ = 0x15
+JEQ_X = 0x1D
 JA = 0x05
 RET = 0x06
 
@@ -36,3 +43,28 @@ def assemble(*program: Instruction) -> bytes:
     if len(program) > MAX_INSTRUCTIONS:
         raise ValueError(f"{len(program)} instructions: the kernel takes {MAX_INSTRUCTIONS}")
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
+
+
+def foreign_and_untagged(muted: Iterable[Mac]) -> list[Instruction]:
+    """Go on only with frames that others have sent, none of `muted`, without a VLAN tag (another link's; the tag is not
+    in the bytes).
+
+    The last four octets of a MAC decide, so that two instructions serve a station; the reader looks at all six.
+    """
+    drop = (RET, 0, 0, 0)
+    program = [
+        (LD_ABS, 0, 0, PACKET_TYPE),
+        (JEQ, 2, 0, ethernet.PACKET_OUTGOING),  # to the drop
+        (LD_ABS, 0, 0, VLAN_TAG_PRESENT),
+        (JEQ, 1, 0, 0),
+        drop,
+        (LD_ABS, 0, 0, 8),
+    ]
+    for mac in muted:
+        program += [(JEQ, 0, 1, last_octets(mac)), drop]
+    return program
+
+
+def last_octets(mac: Mac) -> int:
+    """The last four octets of a link-layer address as a number."""
+    return int(mac.replace(":", "")[4:], 16)

@@ -12,6 +12,7 @@ import attrs
 
 from roamroute.errors import MalformedInput
 from roamroute.values import Address
+from roamroute.wire.checksum import internet_checksum
 from roamroute.wire.netlink import address_of
 
 ICMPV6_PACKET_TOO_BIG = 2
@@ -75,14 +76,5 @@ def compose(told: TooBig) -> bytes:
     if version == 6:
         return struct.pack("!BBHI", ICMPV6_PACKET_TOO_BIG, 0, 0, told.mtu_bytes) + quoted
     header = (_ICMP_UNREACHABLE, _FRAGMENTATION_NEEDED, 0, 0, min(told.mtu_bytes, 0xFFFF))
-    checksum = _checksum(struct.pack("!BBHHH", *header) + quoted)
+    checksum = internet_checksum(struct.pack("!BBHHH", *header) + quoted)
     return struct.pack("!BBHHH", *header[:2], checksum, *header[3:]) + quoted
-
-
-def _checksum(octets: bytes) -> int:
-    """RFC 1071."""
-    octets += bytes(len(octets) & 1)
-    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

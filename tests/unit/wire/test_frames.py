@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from roamroute.errors import MalformedInput
 from roamroute.values import Mac
-from roamroute.wire import bpf, frames
+from roamroute.wire import bpf, frames, icmpv6
+from roamroute.wire.ethernet import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, PACKET_OUTGOING
 from roamroute.wire.frames import Sighting, Telling, parse, station_filter
 
 STATION = Mac("02:00:00:00:00:02")
@@ -20,6 +21,8 @@ OTHER = Mac("02:00:00:00:00:03")
 HERE = IPv6Address("fd44:0:0:1::2")
 THERE = IPv6Address("fd44:0:0:1::9")
 NONE = IPv6Address("::")
+ALL_NODES = IPv6Address("ff02::1")
+GROUP_OF_HERE = IPv6Address("ff02::1:ff00:2")
 
 
 def octets(mac: Mac) -> bytes:
@@ -30,9 +33,17 @@ def ethernet(kind: int, payload: bytes, sender: Mac = STATION) -> bytes:
     return b"\x33\x33\x00\x00\x00\x01" + octets(sender) + struct.pack("!H", kind) + payload
 
 
-def ipv6(source: IPv6Address, payload: bytes, *, following: int = 58, hop_limit: int = 255) -> bytes:
-    header = struct.pack("!IHBB", 6 << 28, len(payload), following, hop_limit)
-    return ethernet(frames.ETH_P_IPV6, header + source.packed + IPv6Address("ff02::1").packed + payload)
+def ipv6(
+    source: IPv6Address,
+    payload: bytes,
+    *,
+    following: int = 58,
+    hop_limit: int = 255,
+    to: IPv6Address = ALL_NODES,
+    flow_label: int = 0,
+) -> bytes:
+    header = struct.pack("!IHBB", 6 << 28 | flow_label, len(payload), following, hop_limit)
+    return ethernet(ETH_P_IPV6, header + source.packed + to.packed + payload)
 
 
 def discovery(kind: int, target: IPv6Address, option: tuple[int, Mac] | None = None, code: int = 0) -> bytes:
@@ -43,7 +54,7 @@ def discovery(kind: int, target: IPv6Address, option: tuple[int, Mac] | None = N
 def arp(operation: int, source: str, target: str, sender: Mac = STATION) -> bytes:
     packed = IPv4Address(source).packed, IPv4Address(target).packed
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + octets(sender) + packed[0] + bytes(6) + packed[1]
-    return ethernet(frames.ETH_P_ARP, body)
+    return ethernet(ETH_P_ARP, body)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +62,7 @@ def arp(operation: int, source: str, target: str, sender: Mac = STATION) -> byte
     [
         (ipv6(HERE, discovery(135, THERE, (1, STATION))), HERE, Telling.SOLICITATION),
         (ipv6(HERE, discovery(135, THERE)), HERE, Telling.SOLICITATION),
-        (ipv6(NONE, discovery(135, HERE)), HERE, Telling.DUPLICATE_DETECTION),
+        (ipv6(NONE, discovery(135, HERE), to=GROUP_OF_HERE), HERE, Telling.DUPLICATE_DETECTION),
         (ipv6(HERE, discovery(136, HERE, (2, STATION))), HERE, Telling.ADVERTISEMENT),
         (ipv6(HERE, discovery(136, HERE)), HERE, Telling.ADVERTISEMENT),
         (ipv6(HERE, discovery(133, NONE, (1, STATION))), HERE, Telling.ROUTER_SOLICITATION),
@@ -62,7 +73,7 @@ def arp(operation: int, source: str, target: str, sender: Mac = STATION) -> byte
         (arp(1, "10.44.0.2", "10.44.0.2"), ip_address("10.44.0.2"), Telling.ARP),
         (arp(1, "0.0.0.0", "10.44.0.7"), ip_address("10.44.0.7"), Telling.ARP),
         (
-            ethernet(frames.ETH_P_IP, b"\x45" + bytes(11) + IPv4Address("10.44.0.2").packed + bytes(12)),
+            ethernet(ETH_P_IP, b"\x45" + bytes(11) + IPv4Address("10.44.0.2").packed + bytes(12)),
             ip_address("10.44.0.2"),
             Telling.DATA,
         ),
@@ -77,6 +88,7 @@ def test_the_address_that_a_frame_names(frame: bytes, address: IPv6Address, tell
     [
         ipv6(HERE, discovery(135, THERE, (1, OTHER))),  # a proxy solicits
         ipv6(HERE, discovery(136, HERE, (2, OTHER))),  # a proxy advertises
+        ipv6(NONE, discovery(135, HERE), to=GROUP_OF_HERE, flow_label=icmpv6.PROXY_FLOW_LABEL),  # an access point's
         ipv6(NONE, discovery(133, NONE)),  # a host without an address asks for routers
         ipv6(NONE, bytes(8), following=0),  # MLD before there is an address
         ipv6(IPv6Address("::1"), bytes(8), following=17),
@@ -96,15 +108,16 @@ def test_frames_that_name_no_address_of_their_sender(frame: bytes) -> None:
     [
         b"",
         bytes(13),
-        ethernet(frames.ETH_P_IPV6, bytes(10)),
-        ethernet(frames.ETH_P_IPV6, bytes(40)),
-        ethernet(frames.ETH_P_IP, bytes(40)),
-        ethernet(frames.ETH_P_ARP, bytes(20)),
-        ethernet(frames.ETH_P_ARP, bytes(28), Mac("03:00:00:00:00:01")),
+        ethernet(ETH_P_IPV6, bytes(10)),
+        ethernet(ETH_P_IPV6, bytes(40)),
+        ethernet(ETH_P_IP, bytes(40)),
+        ethernet(ETH_P_ARP, bytes(20)),
+        ethernet(ETH_P_ARP, bytes(28), Mac("03:00:00:00:00:01")),
         ipv6(HERE, discovery(135, THERE), hop_limit=254),  # forwarded: RFC 4861 §7.1.1
         ipv6(HERE, discovery(135, THERE, code=1)),
         ipv6(HERE, discovery(135, IPv6Address("ff02::1"))),
-        ipv6(NONE, discovery(135, HERE, (1, STATION))),  # RFC 4861 §7.1.1
+        ipv6(NONE, discovery(135, HERE, (1, STATION)), to=GROUP_OF_HERE),  # RFC 4861 §7.1.1
+        ipv6(NONE, discovery(135, HERE)),  # not to the solicited-node group: RFC 4861 §7.1.1
         ipv6(HERE, discovery(135, THERE)[:20]),
         ipv6(HERE, discovery(135, THERE) + bytes([1, 0, 0, 0, 0, 0, 0, 0])),  # an option of length 0
         ipv6(HERE, discovery(135, THERE) + bytes([1, 9, 0, 0, 0, 0, 0, 0])),
@@ -155,7 +168,7 @@ def run_filter(program: bytes, frame: bytes, *, packet_type: int = 0, has_tag: b
 
 ALWAYS = [
     ipv6(HERE, discovery(135, THERE)),
-    ipv6(NONE, discovery(135, HERE)),
+    ipv6(NONE, discovery(135, HERE), to=GROUP_OF_HERE),
     ipv6(HERE, discovery(136, HERE)),
     ipv6(HERE, discovery(133, NONE)),
     arp(1, "10.44.0.2", "10.44.0.1"),
@@ -163,7 +176,7 @@ ALWAYS = [
 WATCHED_ONLY = [
     ipv6(HERE, bytes(8), following=17),
     ipv6(HERE, bytes([128, 0, 0, 0, 0, 0, 0, 0])),
-    ethernet(frames.ETH_P_IP, b"\x45" + bytes(30)),
+    ethernet(ETH_P_IP, b"\x45" + bytes(30)),
 ]
 MANY = [Mac(f"02:00:00:01:{number >> 8:02x}:{number & 255:02x}") for number in range(frames.MAX_WATCHED - 1)]
 
@@ -176,14 +189,14 @@ def test_the_filter_lets_discovery_pass_always_and_data_of_the_watched(watched: 
     for frame in (ethernet(0x88CC, bytes(60)), ethernet(0x8100, bytes(60)), bytes(14), b""):
         assert not run_filter(program, frame)
     for frame in ALWAYS + WATCHED_ONLY:
-        assert not run_filter(program, frame, packet_type=frames.PACKET_OUTGOING)
+        assert not run_filter(program, frame, packet_type=PACKET_OUTGOING)
         assert not run_filter(program, frame, has_tag=True)
 
 
 def test_nothing_of_the_muted_passes() -> None:
     program = station_filter([STATION, OTHER], [STATION])
     assert not any(run_filter(program, frame) for frame in ALWAYS + WATCHED_ONLY)
-    assert run_filter(program, ethernet(frames.ETH_P_IP, b"\x45" + bytes(30), OTHER))
+    assert run_filter(program, ethernet(ETH_P_IP, b"\x45" + bytes(30), OTHER))
 
 
 def test_a_filter_has_room_for_so_many_and_no_more() -> None:
