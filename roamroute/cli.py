@@ -147,8 +147,8 @@ def _watch(options: argparse.Namespace) -> int:
     for answer in control.stream(_socket_of(options), "watch"):
         if options.json:
             print(json.dumps(answer), flush=True)
-        elif answer["kind"] in ("event", "effect"):
-            arrow = "<-" if answer["kind"] == "event" else "->"
+        elif answer["kind"] in ("event", "effect", "discovery"):
+            arrow = {"event": "<-", "effect": "->"}.get(answer["kind"], "--")
             print(f"{_clock(answer['time'])} {arrow} {answer['line']}", flush=True)
         elif answer["kind"] == "handover":
             print(f"{_clock(time.time())} == {answer['line']}", flush=True)

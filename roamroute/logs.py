@@ -22,7 +22,7 @@ LOGGER = logging.getLogger("roamroute")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/%+-]+")
-_FLATTENED = frozenset({"neighbour", "station", "route", "claim", "answer"})
+_FLATTENED = frozenset({"neighbour", "station", "route", "claim", "answer", "message", "router"})
 
 
 def configure(level: str) -> None:
@@ -71,6 +71,8 @@ def _plain(value: Any) -> Any:
         return value.name.lower()
     if isinstance(value, int):
         return value
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, tuple | frozenset | set | list):
         return [_plain(inner) for inner in value]
     if attrs.has(type(value)):
