@@ -20,6 +20,7 @@ SECTIONS = {
     "packets": config.PacketsSection,
     "peers": config.PeersSection,
     "handover": config.HandoverSection,
+    "dad": config.DadSection,
     "neighbours": config.NeighboursSection,
     "control": config.ControlSection,
     "log": config.LogSection,
