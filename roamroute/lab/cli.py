@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from roamroute.errors import ConfigError, RoamrouteError
+from roamroute.lab.dumb import Stations
 from roamroute.lab.installed import installed_routings
 from roamroute.lab.modes import HANDOVERS, MODES
 from roamroute.lab.options import LabOptions
@@ -36,6 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aps", type=_access_points, default=defaults.access_points, metavar="N", help="access points")
     parser.add_argument(
         "--addresses", type=_positive, default=defaults.addresses, metavar="N", help="addresses of a client"
+    )
+    parser.add_argument(
+        "--stations",
+        choices=[each.value for each in Stations],
+        default=defaults.stations.value,
+        help="who tells roamroute which stations are there: hostapd (the default); none: a plain bridge carries the "
+        "Wi-Fi of every access point; mixed: of every second one",
+    )
+    parser.add_argument(
+        "--no-update-frames",
+        action="store_true",
+        help="the bridges of --stations none and mixed send no layer-2 update frame for a new station; Linux' do",
     )
     parser.add_argument("--loop", action="store_true", help="link the two routers, so that the mesh has a loop")
     parser.add_argument("--mode", choices=MODES, default="roamroute", help="who publishes the client's routes")
@@ -146,6 +159,8 @@ def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
             roams=arguments.roams,
             compare_roams=arguments.compare_roams,
             access_points=arguments.aps,
+            stations=Stations(arguments.stations),
+            has_update_frames=not arguments.no_update_frames,
             addresses=arguments.addresses,
             routing=name,
             routing_options={**common, **own},

@@ -65,12 +65,18 @@ class Laboratory:
     def _start(self) -> None:
         self.routing_version = self.installed.lab.version(self.options.routing_options)
         options = self.options
-        self.mesh = Mesh(self.sandbox, options.access_points, has_loop=options.has_loop, delay_s=options.link_delay_s)
+        self.mesh = Mesh(
+            self.sandbox,
+            options.access_points,
+            has_loop=options.has_loop,
+            delay_s=options.link_delay_s,
+            stations=options.stations,
+        )
         self.routing = MeshRouting(self.mesh, self.installed, self.options.routing_options)
         self.routing.start()
-        self.air = Air(self.mesh)
+        self.air = Air(self.mesh, has_update_frames=options.has_update_frames)
         self.daemons = {
-            access_point.name: AccessPointDaemon(access_point.namespace) for access_point in self.mesh.access_points
+            access_point.name: AccessPointDaemon(access_point.wifi) for access_point in self.mesh.access_points
         }
         for daemon in self.daemons.values():
             daemon.start()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import attrs
 
+from roamroute.lab.dumb import Stations
+
 
 @attrs.frozen
 class LabOptions:
@@ -22,6 +24,10 @@ class LabOptions:
     compare_roams: int | None = None
     """Roams in every mode but the first, None: as many as in the first. Roams of the plain idea take half a minute."""
     access_points: int = 3
+    stations: Stations = Stations.HOSTAPD
+    """Who tells roamroute which stations are there; with `NONE` dumb access points carry the Wi-Fi."""
+    has_update_frames: bool = True
+    """Dumb access points send a layer-2 update frame for a station that has associated."""
     has_loop: bool = False
     """Link the two routers, so that the mesh has a loop."""
     addresses: int = 8

@@ -3,7 +3,8 @@
 Every access point has a cell: a bridge in the air namespace to which its client link is joined. A client is a
 namespace with one interface, wlan0, whose other end is a port in the air; roaming moves the port from cell to cell.
 The client keeps MAC, addresses and routes, and sees what it would see of a radio: its carrier goes and comes back.
-The access points see nothing: their carrier stays, and nobody tells the old one.
+The access points see nothing: their carrier stays, and nobody tells the old one. Where a dumb access point carries the
+Wi-Fi (`dumb.py`), the cell is joined to it.
 
 A gate (nftables, netdev hooks on the client's port) drops everything but EAPOL until the EAP success for this client
 has passed it, which is just before hostapd says AP-STA-CONNECTED; driver "wired" alone would let all frames through
@@ -21,6 +22,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from roamroute.lab import addresses
 from roamroute.lab.addresses import CLIENT_LINK
+from roamroute.lab.dumb import WIFI_MAC, UpdateFrames
 from roamroute.lab.namespaces import Namespace
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.waiting import wait_until
@@ -48,7 +50,7 @@ table netdev {port} {{
     }}
     chain to_client {{
         type filter hook egress device {port} priority 0; policy drop;
-        ether saddr != {access_point_mac} drop
+        ether saddr != {{ {access_point_macs} }} drop
         oif @open ether type 0x888e drop
         ether type 0x888e @ll,120,8 0 @ll,144,8 3 add @open {{ oif }} accept
         ether type 0x888e accept
@@ -61,9 +63,10 @@ table netdev {port} {{
 class Air:
     """The cells of all access points, and the ports of the clients."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, *, has_update_frames: bool = True) -> None:
         self.mesh = mesh
         self.namespace = mesh.air
+        self._update_frames = UpdateFrames(self.namespace) if has_update_frames else None
         self._control = Interfaces(self.namespace)
         for access_point in mesh.access_points:
             cell = _cell(access_point)
@@ -77,7 +80,8 @@ class Air:
     def add_port(self, client: Namespace, port: str, *, mac: str, is_open: bool) -> None:
         """Give `client` an interface wlan0 with a port in the air, in no cell; `is_open`: needs no authentication."""
         self.mesh.veth(client, CLIENT_LINK, self.namespace, port, mac=mac)
-        self.namespace.run("nft", "-f", "-", stdin=GATE.format(port=port, access_point_mac=addresses.COMMON_MAC))
+        macs = f"{addresses.COMMON_MAC}, {WIFI_MAC}"
+        self.namespace.run("nft", "-f", "-", stdin=GATE.format(port=port, access_point_macs=macs))
         if is_open:
             self.namespace.run("nft", "add", "element", "netdev", port, "open", f"{{ {port} }}")
 
@@ -96,6 +100,11 @@ class Air:
         self._control.join_bridge(_cell(access_point), port)
         self._control.set_up(port, True)
         wait_until(lambda: self._control.is_running(port), f"{port} is up", CARRIER_LIMIT_S, poll_s=0.0002)
+
+    def associated(self, mac: str, access_point: Router) -> None:
+        """A station may send from now on: where the access point is a dumb one, it tells the bridges behind it."""
+        if access_point.dumb is not None and self._update_frames is not None:
+            self._update_frames.send(access_point.name, mac)
 
 
 class Host:
@@ -185,6 +194,7 @@ class Client:
         )
         daemon.associate(self.mac)
         self.connected_at = daemon.wait_connected(self.mac, ASSOCIATION_LIMIT_S)
+        self.air.associated(self.mac, access_point)
         if not self._is_configured:  # as after the first router advertisement: duplicate address detection follows
             _configure_host(self.namespace, self.addresses, self.address_ipv4)
             self._is_configured = True

@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -337,5 +338,7 @@ def _plain(value: Any) -> Any:
             return [_plain(item) for item in value]
         case Path():
             return str(value)
+        case Enum():
+            return value.value
         case _:
             return value

@@ -109,7 +109,9 @@ def daemon_tables(
             "prefixes": [str(addresses.ROAMING_PREFIX), str(addresses.ROAMING_PREFIX_IPV4)],
             "exporter": exporter,
         },
-        "stations": {"source": "hostapd", "hostapd_dir": str(hostapd.control_directory)},
+        "stations": {"source": "none"}
+        if access_point.dumb is not None
+        else {"source": "hostapd", "hostapd_dir": str(hostapd.control_directory)},
         "control": {"socket": str(directory / CONTROL_SOCKET)},
     }
     if exporter_settings:

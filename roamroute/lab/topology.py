@@ -30,7 +30,8 @@ import attrs
 
 from roamroute import redirects
 from roamroute.errors import DaemonGone
-from roamroute.lab import addresses
+from roamroute.lab import addresses, dumb
+from roamroute.lab.dumb import Stations
 from roamroute.lab.namespaces import Namespace, Process, Sandbox
 from roamroute.lab.waiting import NotReached
 
@@ -48,6 +49,13 @@ class Router:
     namespace: Namespace
     neighbours: list[Router] = attrs.field(factory=list)
     """Each is reached over the mesh link that has its name."""
+    dumb: Namespace | None = None
+    """The dumb access point that carries the Wi-Fi of this one, if one does."""
+
+    @property
+    def wifi(self) -> Namespace:
+        """Where the Wi-Fi interface is, and hostapd runs."""
+        return self.dumb or self.namespace
 
     @property
     def address(self) -> IPv6Address:
@@ -65,7 +73,13 @@ class Mesh:
     """
 
     def __init__(
-        self, sandbox: Sandbox, access_point_count: int = 3, *, has_loop: bool = False, delay_s: float = 0.0
+        self,
+        sandbox: Sandbox,
+        access_point_count: int = 3,
+        *,
+        has_loop: bool = False,
+        delay_s: float = 0.0,
+        stations: Stations = Stations.HOSTAPD,
     ) -> None:
         """`delay_s`: what every link between two routers takes, in each direction. Raises: NotReached, DaemonGone."""
         self.sandbox = sandbox
@@ -85,6 +99,11 @@ class Mesh:
             Router(name, "access-point", position + 1, by_name[name])
             for position, name in enumerate(access_point_names)
         ]
+        behind = [each for each in self.access_points if stations.is_dumb(each.number)]
+        if behind:
+            bridges = sandbox.namespaces([f"dumb{each.number}" for each in behind])
+            for access_point, namespace in zip(behind, bridges, strict=True):
+                access_point.dumb = namespace
         self._build(has_loop)
 
     @property
@@ -182,13 +201,12 @@ class Mesh:
             upper.neighbours.append(lower)
         self.veth(self.server, "gw", self.gateway.namespace, "server")
         for access_point in self.access_points:
-            self.veth(
-                access_point.namespace,
-                addresses.CLIENT_LINK,
-                self.air,
-                access_point.name,
-                mac=addresses.COMMON_MAC,
-            )
+            mac = addresses.COMMON_MAC if access_point.dumb is None else dumb.WIFI_MAC
+            self.veth(access_point.wifi, addresses.CLIENT_LINK, self.air, access_point.name, mac=mac)
+            if access_point.dumb is not None:
+                self.veth(access_point.namespace, dumb.PORT, access_point.dumb, dumb.UPLINK)
+                access_point.dumb.ip(*dumb.bridge_lines(dumb.BRIDGE, dumb.UPLINK, addresses.CLIENT_LINK))
+                access_point.namespace.ip(*dumb.client_link_lines())
         for router in self.all_routers:
             router.namespace.ip(*address_lines(router))
         self._configure_edge()
