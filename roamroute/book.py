@@ -10,26 +10,24 @@ drained, and those that linger; every bound of the policy holds after every move
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import Counter
 
 from roamroute.admission import Admission
-from roamroute.effects import Announce, Effect, EndForward, Forget, Forward, Note, Probe, Unwatch, Watch, Withdraw
+from roamroute.effects import Announce, Effect, EndForward, Forget, Forward, Note, Unwatch, Watch, Withdraw
 from roamroute.forwards import Forwards
 from roamroute.hosts import Entry, Forgotten, Host
 from roamroute.lingering import Lingering
 from roamroute.oscillations import Oscillations
 from roamroute.policy import Handover, Policy
+from roamroute.probing import Probing
 from roamroute.questions import Questions
-from roamroute.schedule import Budget, Timetable
+from roamroute.schedule import Timetable
 from roamroute.values import Address, HostRoute, Instant, Mac, Neighbour, Nud, PeerId, Seconds
 
-_URGENT_QUEUE = 4096  # probes that wait for the urgent budget: 4 s of it
 _WATCH_S: Seconds = 60.0  # a packet socket can look at few stations at once: who tells nothing makes room
 _ECHO_S: Seconds = 0.25  # so late we may read what the kernel said before it deleted a neighbour
 _ECHO_PROBE_S: Seconds = 4.0  # a probe that crossed our deletion makes the neighbour anew, in PROBE for 3 s
 _FORGOTTEN = 4096
-_CROWDED_OUT_S: Seconds = 1.0  # a probe for which there was no room is due again after this
-_ROUTINE_STEP_S: Seconds = 0.25  # a third of the processor time of 1,000 hosts was waking up for single probes
 
 
 HOST_TIMES = (
@@ -62,13 +60,7 @@ class Book:
         self.forwards = Forwards(policy, self.times, self._forward)
         self.lingering = Lingering()
         self.oscillations = Oscillations(policy)
-        self._random = random.Random(seed)
-        self._routine: deque[Address] = deque()
-        self._routine_members: set[Address] = set()
-        self._urgent: deque[tuple[Probe, bool]] = deque()  # with: is it about an entry, or a question?
-        self._urgent_members: set[Address] = set()
-        self._routine_budget = Budget(policy.probes_per_second, policy.probe_burst)
-        self._urgent_budget = Budget(policy.urgent_probes_per_second, policy.urgent_probes_per_second / 4)
+        self.probing = Probing(policy, random.Random(seed), self.entries, self.questions, self.times, self.ask)
 
     # -- effects ----------------------------------------------------------------------------------------------------
 
@@ -85,44 +77,9 @@ class Book:
 
     def finish(self) -> list[Effect]:
         """Spend the probe budgets and hand out the effects of this call."""
-        if self._urgent:
-            self._spend_urgent()
-        if self._routine:
-            self._spend_routine()
+        self._effects += self.probing.spend(self.now)
         effects, self._effects = self._effects, []
         return effects
-
-    def _spend_urgent(self) -> None:
-        while self._urgent:
-            probe, is_about_entry = self._urgent[0]
-            entry = self.entries.get(probe.address)
-            if not is_about_entry:
-                is_meant = probe.address in self.questions
-            else:
-                is_meant = entry is not None and entry.mac == probe.mac and entry.link == probe.link
-                is_meant = is_meant and probe.address in self._urgent_members
-            if is_meant and not self._urgent_budget.take(self.now):
-                return
-            self._urgent.popleft()
-            if is_meant:
-                self._effects.append(probe)
-            if is_meant and is_about_entry:
-                self._urgent_members.discard(probe.address)
-                self.times.set(("silent", probe.address), self.now + self.policy.trial_s)
-
-    def _spend_routine(self) -> None:
-        while self._routine:
-            address = self._routine[0]
-            entry = self.entries.get(address) if address in self._routine_members else None
-            # Whatever has been heard or asked since it was queued answers the question.
-            is_meant = entry is not None and entry.is_unconfirmed and not self.is_asked(entry)
-            if is_meant and not self._routine_budget.take(self.now):
-                return
-            self._routine.popleft()
-            self._routine_members.discard(address)
-            if entry is not None and is_meant:
-                self._effects.append(Probe(entry.link, address, entry.mac, "stale"))
-                self.times.set(("silent", address), self.now + self.policy.trial_s)
 
     @property
     def next_wakeup(self) -> Instant | None:
@@ -130,11 +87,9 @@ class Book:
         due = [] if self.times.next_due is None else [self.times.next_due]
         if self._effects:
             due.append(self.now)
-        if self._urgent:
-            due.append(self._urgent_budget.next_token_at(self.now))
-        if self._routine:
-            step = max(1, min(len(self._routine), int(self.policy.probes_per_second * _ROUTINE_STEP_S)))
-            due.append(self._routine_budget.next_token_at(self.now, step))
+        probes_due = self.probing.next_due(self.now)
+        if probes_due is not None:
+            due.append(probes_due)
         return min(due, default=None)
 
     # -- hosts ------------------------------------------------------------------------------------------------------
@@ -349,15 +304,8 @@ class Book:
         host = self.hosts.get(entry.mac)
         if host is not None:
             host.entries.pop(entry.address, None)
-        self._end_probes(entry)
-        self._routine_members.discard(entry.address)
-        if len(self._routine) > 64 + 2 * len(self._routine_members):
-            self._routine = deque(dict.fromkeys(each for each in self._routine if each in self._routine_members))
-
-    def _end_probes(self, entry: Entry) -> None:
-        self.times.cancel(("probe", entry.address))
-        self.times.cancel(("silent", entry.address))
-        self._urgent_members.discard(entry.address)
+        self.probing.end(entry.address)
+        self.probing.leave_routine(entry.address)
 
     def forget(self, entry: Entry, because: str, is_lingering: bool = False) -> None:
         """Drop the entry, and let the kernel forget its neighbour."""
@@ -389,7 +337,7 @@ class Book:
     def move(self, entry: Entry, link: str, because: str) -> None:
         """The address is on another link of ours: announcing there replaces the route without a gap."""
         self.ask(Forget(entry.link, entry.address, because))
-        self._end_probes(entry)
+        self.probing.end(entry.address)
         entry.link = link
         entry.nud = Nud.NONE
         if entry.is_wanted:
@@ -446,44 +394,16 @@ class Book:
 
     def probe_in(self, entry: Entry, delay_s: Seconds) -> None:
         """Probe as a routine at most `delay_s` from now, unless a probe is due earlier."""
-        if ("probe", entry.address) not in self.times and entry.address not in self._routine_members:
-            shorter = delay_s * (1.0 - self.policy.stale_probe_jitter * self._random.random())
-            # Those that are due within one step go out together: one wake-up and one message to the kernel for all.
-            self.times.set(("probe", entry.address), (self.now + shorter) // _ROUTINE_STEP_S * _ROUTINE_STEP_S)
-
-    def routine_is_due(self, entry: Entry) -> None:
-        """Queue the entry for the routine budget."""
-        if entry.address not in self._routine_members:
-            self._routine.append(entry.address)
-            self._routine_members.add(entry.address)
+        self.probing.stale(entry, delay_s, self.now)
 
     def is_asked(self, entry: Entry) -> bool:
         """True while a probe of the entry is out or queued: its end will be heard."""
-        return ("silent", entry.address) in self.times or entry.address in self._urgent_members
+        return self.probing.is_asked(entry.address)
 
     def probe(self, entry: Entry, because: str) -> None:
-        """Probe now, out of the urgent budget, unless it is asked already.
-
-        Silence of the kernel counts as a failure `trial_s` after the probe has gone out; a probe that finds no room in
-        the queue is put off and says nothing about the host.
-        """
-        if self.is_asked(entry):
-            return
-        self.times.cancel(("probe", entry.address))
-        if self._queue(Probe(entry.link, entry.address, entry.mac, because), is_about_entry=True):
-            self._urgent_members.add(entry.address)
-        else:
-            self.times.set(("probe", entry.address), self.now + _CROWDED_OUT_S)
+        """Probe now, out of the urgent budget, unless it is asked already."""
+        self.probing.urgent(entry, because, self.now)
 
     def question(self, link: str, address: Address, mac: Mac, because: str) -> None:
         """Probe an address that has no entry (on this link), unless it is asked for already."""
-        is_open = self.questions.ask(address, mac, link, self.now)
-        if is_open and not self._queue(Probe(link, address, mac, because), is_about_entry=False):
-            self.questions.end(address)
-
-    def _queue(self, probe: Probe, is_about_entry: bool) -> bool:
-        if len(self._urgent) >= _URGENT_QUEUE:
-            self.ask(Note("probe-queue", "too many probes are waiting: one was put off"))
-            return False
-        self._urgent.append((probe, is_about_entry))
-        return True
+        self.probing.question(link, address, mac, because, self.now)

@@ -5,6 +5,7 @@ The rules first. An *entry* is an address of a host on one of our links.
 - An entry is wanted while the kernel holds it REACHABLE, STALE, DELAY or PROBE (draft-barth-homenet-wifi-roaming-00,
   RFC 4861 §7.3). It goes when NUD has failed, when the station has left, when the interface has gone.
 - STALE says nothing about life: the entry is probed on a schedule, and stays wanted while the probe is out.
+- What the kernel has collected, or has no room for, says nothing about life either: it is asked for, and stays wanted.
 - A failure of an associated station that nobody else announces is repeated `sleep_rounds` times: it may be asleep.
 - A host belongs to the peer with the greatest claim (sequence, peer). An association claims at once. An address that
   only neighbour discovery vouches for waits for the peers' answers, at most `answer_wait_s`.
@@ -172,6 +173,11 @@ class Engine:
                 self._presence.left(station, is_reauthenticating)
             case events.StationsResynced(links=links, stations=stations):
                 self._presence.resynced(links, stations)
+            case events.ProbesRefused(addresses=addresses):
+                for address in addresses:
+                    self._book.probing.refused(address, now)
+            case events.CollectionChanged(after_s=after_s):
+                self._book.probing.collect_after(dict(after_s), now)
             case events.LinkLost(link=link):
                 self._presence.link_lost(link)
             case events.MacLearned(mac=mac, link=link):
@@ -240,7 +246,7 @@ class Engine:
         elif entry.failed_rounds:
             self._book.probe(entry, f"no answer, perhaps asleep (round {entry.failed_rounds + 1})")
         else:
-            self._book.routine_is_due(entry)
+            self._book.probing.routine(entry)
 
     def _host_is_due(self, kind: str, host: Host) -> None:
         if kind == "answers":
@@ -425,8 +431,14 @@ class Engine:
         entry = self._book.entries.get(address)
         if entry is None or entry.link != link or entry.nud in (Nud.FAILED, Nud.NONE):
             return
-        # Pruned by the kernel or deleted by somebody: the host may well be there. Ask, and keep the route meanwhile.
-        self._book.probe(entry, "its entry was removed from the neighbour table")
+        self._ask_for_lost(entry, "its entry was removed from the neighbour table")
+
+    def _ask_for_lost(self, entry: Entry, because: str) -> None:
+        """Pruned or deleted by somebody: the host may well be there. Thousands at once: the routine budget is enough."""
+        entry.nud = Nud.NONE
+        if not self._book.is_asked(entry):
+            self._book.times.cancel(("probe", entry.address))
+            self._book.probing.routine(entry, because)
 
     def _neighbours_resynced(self, links: frozenset[str], neighbours: tuple[Neighbour, ...]) -> None:
         book = self._book
@@ -440,7 +452,7 @@ class Engine:
             # What is being asked, or will be as it may be asleep, need not be in the kernel's dump.
             is_gone = entry.link in links and (entry.link, entry.address) not in present
             if is_gone and not entry.failed_rounds and not book.is_asked(entry):
-                book.drop(entry, "not in the neighbour cache any more")
+                self._ask_for_lost(entry, "not in the neighbour cache any more")
         for link in links:
             self._presence.link_returned(link)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from roamroute.values import Address, Answer, Claim, HandoverReport, Hint, Mac, Neighbour, PeerId, Station
+from roamroute.values import Address, Answer, Claim, HandoverReport, Hint, Mac, Neighbour, PeerId, Seconds, Station
 
 
 @attrs.frozen
@@ -32,6 +32,23 @@ class NeighbourRemoved:
 
     link: str
     address: Address
+
+
+@attrs.frozen
+class ProbesRefused:
+    """The neighbour table is full: the kernel could not make entries for these addresses, and has asked nobody."""
+
+    addresses: tuple[Address, ...]
+
+
+@attrs.frozen
+class CollectionChanged:
+    """On which links the kernel collects what is STALE (the table is above gc_thresh1), and on no others.
+
+    `after_s`: for each of them, how long after its last confirmation or use a neighbour may be taken: gc_stale_time.
+    """
+
+    after_s: tuple[tuple[str, Seconds], ...]
 
 
 @attrs.frozen
@@ -192,6 +209,8 @@ Event = (
     NeighboursResynced
     | NeighbourChanged
     | NeighbourRemoved
+    | ProbesRefused
+    | CollectionChanged
     | LinkLost
     | StationsResynced
     | StationConnected

@@ -40,6 +40,10 @@ class Timetable(Generic[Key]):
             self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
 
+    def due(self, key: Key) -> Instant:
+        """When `key` is due. Raises: KeyError when it has no time."""
+        return self._due[key]
+
     def cancel(self, key: Key) -> None:
         """Forget the time of `key`, if it has one."""
         self._due.pop(key, None)

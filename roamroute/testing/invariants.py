@@ -30,7 +30,7 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
         is_watched_over = (
             book.is_asked(entry)
             or ("probe", entry.address) in book.times
-            or entry.address in book._routine_members
+            or book.probing.is_queued(entry.address)
             or entry.nud in (Nud.REACHABLE, Nud.DELAY, Nud.PROBE)
         )
         if not is_watched_over:
@@ -85,9 +85,9 @@ def broken_invariants(engine: Engine) -> Iterator[str]:
         yield "what is shared is not ours"
     yield from _too_many("foreign routes", len(engine.foreign), 4 * policy.addresses_total)
     yield from _too_many("questions", len(book.questions), 1024)
-    yield from _too_many("urgent probes", len(book._urgent), 4096)
-    yield from _too_many("urgent members", len(book._urgent_members), len(book._urgent))
-    yield from _too_many("routine probes", len(book._routine), 64 + 2 * policy.addresses_total)
+    yield from _too_many("urgent probes", len(book.probing._urgent), 4096)
+    yield from _too_many("urgent members", len(book.probing._urgent_members), len(book.probing._urgent))
+    yield from _too_many("routine probes", len(book.probing._routine), 64 + 2 * policy.addresses_total)
     yield from _too_many("forgotten neighbours", len(book._forgotten), 4096)
     yield from _too_many("trials", len(trials._trials), 4096)
     times = 10 * len(book.hosts) + 2 * len(entries) + len(trials._trials)

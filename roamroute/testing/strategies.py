@@ -170,6 +170,10 @@ def link_sets() -> SearchStrategy[frozenset[str]]:
     return st.frozensets(links())
 
 
+def _items(after_s: dict[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple(after_s.items())
+
+
 def any_event() -> SearchStrategy[events.Event]:
     """Anything that the engine can be told."""
     kinds: list[SearchStrategy[events.Event]] = [
@@ -177,6 +181,8 @@ def any_event() -> SearchStrategy[events.Event]:
         st.builds(events.NeighbourChanged, neighbours()),
         st.builds(events.NeighbourRemoved, links(), addresses()),
         st.builds(events.NeighboursResynced, link_sets(), st.lists(neighbours(), max_size=6).map(tuple)),
+        st.builds(events.ProbesRefused, st.lists(addresses(), max_size=3).map(tuple)),
+        st.builds(events.CollectionChanged, st.dictionaries(links(), st.floats(0.0, 90.0)).map(_items)),
         st.builds(events.LinkLost, links()),
         st.builds(events.StationsResynced, link_sets(), st.lists(stations(), max_size=4).map(tuple)),
         st.builds(events.StationConnected, stations()),

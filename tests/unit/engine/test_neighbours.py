@@ -15,6 +15,7 @@ from engine_scene import (
     PHONE,
     WLAN,
     WLAN1,
+    address,
     announce,
     answers,
     connected,
@@ -272,12 +273,52 @@ def test_after_a_start_every_entry_is_confirmed_soon() -> None:
     play << (Probe(WLAN, A1, PHONE, because=ANY), Probe(WLAN, A2, PHONE, because=ANY))
 
 
-def test_a_resync_withdraws_what_is_not_there_any_more() -> None:
+def test_a_resync_asks_for_what_is_not_there_any_more_and_withdraws_it_when_nobody_answers() -> None:
+    """A collection takes the living too, and a burst of removals is what the kernel's messages get lost in."""
     play = new_play()
     play.play(neighbour(A1), neighbour(A2))
     play >> dump(neighbour(A1))
-    play << withdraw(A2, because="not in the neighbour cache any more")
+    play << Probe(WLAN, A2, PHONE, because="not in the neighbour cache any more")
     play.nothing_more()
+    assert A2 in play.engine.wanted
+    play >> neighbour(A2, nud=Nud.PROBE)
+    play >> neighbour(A2, nud=Nud.FAILED)
+    play << withdraw(A2)
+
+
+# -- a table that is too small
+
+
+def test_a_probe_for_which_the_kernel_has_no_room_says_nothing_about_the_host() -> None:
+    play = new_play()
+    play.play(neighbour(nud=Nud.STALE), events.NeighbourRemoved(WLAN, A1))
+    for _ in range(20):
+        play >> events.ProbesRefused((A1,))
+        play >> wait(5.0)
+        play << Probe(WLAN, A1, PHONE, because="stale")
+    assert A1 in play.engine.wanted
+    play.play(neighbour(nud=Nud.PROBE))
+    play >> neighbour(nud=Nud.FAILED)
+    play << withdraw()
+
+
+def test_a_question_for_which_the_kernel_has_no_room_may_be_asked_again_at_once() -> None:
+    play = new_play()
+    play >> events.AddressSeen(WLAN, PHONE, A1)
+    play << Probe(WLAN, A1, PHONE, because=ANY)
+    play >> events.ProbesRefused((A1,))
+    play >> events.AddressSeen(WLAN, PHONE, A1)
+    play << Probe(WLAN, A1, PHONE, because=ANY)
+
+
+def test_a_thousand_removals_at_once_stay_within_the_routine_budget() -> None:
+    play = new_play(Policy(probes_per_second=100.0, probe_burst=50))
+    hosts = {address(number): Mac(f"02:00:5e:44:{number >> 8:02x}:{number & 255:02x}") for number in range(1, 1001)}
+    for each, host in hosts.items():
+        play.play(neighbour(each, Nud.STALE, host))
+    came = [effect for each in hosts for effect in play.engine.handle(events.NeighbourRemoved(WLAN, each), play.now)]
+    assert len([effect for effect in came if isinstance(effect, Probe)]) == 50
+    assert len(play.engine.wanted) == 1000
 
 
 def test_a_resync_says_nothing_about_links_it_does_not_cover() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from engine_scene import (
     A1,
     A2,
@@ -9,6 +10,7 @@ from engine_scene import (
     LAPTOP,
     PHONE,
     WLAN,
+    WLAN1,
     address,
     announce,
     answers,
@@ -25,21 +27,53 @@ from roamroute.schedule import Budget, Timetable
 from roamroute.testing.playbook import ANY, Playbook, wait
 from roamroute.values import Mac, Neighbour, Nud
 
-KERNEL_GC_STALE_S = 60.0  # Linux 6.18: a STALE entry may be pruned after it
+KERNEL_GC_STALE_S = 60.0  # Linux 6.18: so long after its last confirmation a STALE entry may be pruned
 
 
 def probes(play: Playbook) -> list[Probe]:
     return play.skim(Probe)
 
 
-def test_a_stale_entry_is_probed_before_the_kernel_may_prune_it() -> None:
+def test_a_stale_entry_is_probed_in_its_time() -> None:
     play = new_play()
     play.play(neighbour(nud=Nud.STALE))
     began = play.now
     while not (asked := probes(play)):
         play._do(wait(0.5))
     assert asked == [Probe(WLAN, A1, PHONE, "stale")]
-    assert 45.0 * 0.75 - 0.5 <= play.now - began <= 45.5 < KERNEL_GC_STALE_S
+    assert 45.0 * 0.75 - 0.5 <= play.now - began <= 45.5
+
+
+@pytest.mark.parametrize("reachable_s", [15.0, 30.0, 45.0])  # the kernel draws it: half to one and a half of 30 s
+def test_where_the_kernel_collects_a_stale_entry_is_probed_before_it_may_be_pruned(reachable_s: float) -> None:
+    play = new_play()
+    play.play(events.CollectionChanged(((WLAN, KERNEL_GC_STALE_S),)), neighbour())
+    confirmed = play.now
+    play >> wait(reachable_s)
+    play >> neighbour(nud=Nud.STALE)
+    assert play.wait_for(Probe, at_most=45.0) == [Probe(WLAN, A1, PHONE, "stale")]
+    assert play.now - confirmed <= KERNEL_GC_STALE_S - 9.0
+
+
+def test_when_the_kernel_begins_to_collect_what_is_due_too_late_is_due_earlier() -> None:
+    play = new_play()
+    play.play(neighbour(A1), neighbour(A2, mac=LAPTOP, link=WLAN1))
+    play >> wait(30.0)
+    play.play(neighbour(A1, nud=Nud.STALE), neighbour(A2, nud=Nud.STALE, mac=LAPTOP, link=WLAN1))
+    play >> wait(5.0)
+    play >> events.CollectionChanged(((WLAN, 20.0),))
+    play >> wait(0.0)
+    play << Probe(WLAN, A1, PHONE, "stale")
+    play.nothing_more()  # the other link's times are longer
+
+
+def test_where_the_kernel_collects_no_more_the_schedule_is_the_usual_one() -> None:
+    play = new_play()
+    play.play(events.CollectionChanged(((WLAN, 20.0),)), events.CollectionChanged(()), neighbour())
+    play >> wait(40.0)
+    play >> neighbour(nud=Nud.STALE)
+    play >> wait(33.0)
+    play.nothing_more()
 
 
 def test_hosts_that_went_stale_together_are_not_probed_together() -> None:
@@ -113,7 +147,7 @@ def test_urgent_probes_have_a_budget_of_their_own() -> None:
         play.play(neighbour(address(number), Nud.STALE, Mac(f"02:00:5e:44:01:{number:02x}")))
     began = play.now
     for number in range(1, 40):
-        play._do(events.NeighbourRemoved(WLAN, address(number)))
+        play._do(events.MacForgotten(Mac(f"02:00:5e:44:01:{number:02x}"), WLAN))
     assert len(probes(play)) <= 3
     play._do(wait(1.0))
     assert len(probes(play)) <= 11
@@ -136,14 +170,10 @@ def test_a_probe_that_waits_for_its_budget_is_not_a_failure() -> None:
 
 def test_a_full_probe_queue_is_told_and_is_not_a_failure() -> None:
     play = new_play(Policy(urgent_probes_per_second=1.0, addresses_total=5000))
-    for number in range(1, 4200):
-        host = Mac(f"02:00:5e:44:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}")
+    hosts = [Mac(f"02:00:5e:44:{number >> 8:02x}:{number & 255:02x}") for number in range(1, 4200)]
+    for number, host in enumerate(hosts, start=1):
         play.engine.handle(neighbour(address(number), Nud.STALE, host), play.now)
-    came = [
-        effect
-        for number in range(1, 4200)
-        for effect in play.engine.handle(events.NeighbourRemoved(WLAN, address(number)), play.now)
-    ]
+    came = [effect for host in hosts for effect in play.engine.handle(events.MacForgotten(host, WLAN), play.now)]
     assert any(isinstance(effect, Note) and effect.key == "probe-queue" for effect in came)
     play.play(wait(3.0))
     assert len(play.engine.wanted) == 4199
