@@ -1,0 +1,59 @@
+"""What bounds the DAD proxy: every number with its reason."""
+
+from __future__ import annotations
+
+import attrs
+
+from roamroute.values import Seconds
+
+
+@attrs.frozen
+class Limits:
+    """Rates are messages (or frames) a second; a burst is what may come at once after a quiet time."""
+
+    station_rate: float = 4.0
+    station_burst: float = 64.0
+    """Of one station and kind. 16 addresses (Policy.addresses_per_host), DAD twice (a roam at once after an
+    association), each heard twice at most."""
+
+    known_rate: float = 200.0
+    known_burst: float = 1000.0
+    """From all hosts that the access point knows: 250 of them with four addresses at once. 200 a second are 4 % of the
+    air at 6 Mb/s (0.2 ms a frame) on every other access point."""
+
+    unknown_rate: float = 100.0
+    unknown_burst: float = 500.0
+    """From all others: new ones, or invented MACs, which so cannot use up what the known have."""
+
+    peer_rate: float = 200.0
+    peer_burst: float = 1000.0
+    """From one peer: what it may itself have heard."""
+
+    told_rate: float = 400.0
+    told_burst: float = 2000.0
+    """From all peers: the mesh comes back after a power cut."""
+
+    unicast_rate: float = 2000.0
+    unicast_burst: float = 4000.0
+    """Frames to single stations. 50 stations with four addresses after a restart of their access point are 9,800 frames
+    in some 5 s; 2,000 a second are 16 % of the air at 24 Mb/s (80 us a frame)."""
+
+    unicast_portion: int = 32
+    unicast_pause_s: Seconds = 0.004
+    """Frames at a time, and the time between: what comes meanwhile waits for a portion (0.3 ms) only."""
+
+    unicast_late_s: Seconds = 0.8
+    """RetransTimer is 1 s (RFC 4861 §10); the answer has to come back as well."""
+
+    defended_rate: float = 20.0
+    defended_burst: float = 100.0
+
+    targets_per_station: int = 16
+    targets_s: Seconds = 600.0
+    """A station may advertise so many different addresses in this time. One that claims every address it hears
+    solicited (RFC 3756 §4.1.3) stops the others of its mesh from getting any: after 16 it is not believed."""
+
+    stations_remembered: int = 4096
+    messages_remembered: int = 8192
+    targets_remembered: int = 4096
+    """Memories are bounded whatever comes; the oldest goes. About 0.3 KiB each."""
