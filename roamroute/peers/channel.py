@@ -11,6 +11,7 @@ import ctypes
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
@@ -19,10 +20,12 @@ import attrs
 from roamroute.effects import DropClaim, SendAnswer, SendClaim, ShareHint, UnshareHint
 from roamroute.events import Event, PeerJoined, PeerLost
 from roamroute.peers.codec import DATAGRAM_BYTES_MAXIMUM, OURS, Capability
-from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome, PeerStatus
+from roamroute.peers.exchange import PEERS_MAXIMUM, Exchange, Outcome
+from roamroute.peers.relays import Reliability
 from roamroute.peers.session import KEEPALIVE_S, SILENCE_S
 from roamroute.peers.sieve import INSTRUCTION_BYTES, sieve
-from roamroute.values import HandoverReport, PeerId, Seconds
+from roamroute.peers.status import PeerStatus
+from roamroute.values import DadMessage, HandoverReport, PeerId, Seconds
 
 DEFAULT_PORT = 4544
 
@@ -39,6 +42,12 @@ BIND_RETRY_S: Seconds = 1.0
 """Our mesh address may come after us; so often we look."""
 KEYS_COMPARED_S: Seconds = 3.0
 """So soon the log says that a peer seems to have another key: who has just changed it may be waiting for that."""
+SAID_PER_TURN = 32
+"""Of what hosts said at the peers: so many go to the proxy (some 50 µs each) before others get their turn."""
+SAID_MAXIMUM = 2048
+"""What waits for that; each peer has an allowance, but there may be 255 of them."""
+RELAYS_GATHERED = 256
+"""What hosts say within one turn of the loop shares datagrams, but for the first; so much at most."""
 REFUSALS_LOGGED_S: Seconds = 60.0
 """What was refused is summed up in the log this often, if anything was."""
 
@@ -67,6 +76,8 @@ class PeerChannel:
 
     `emit` takes `PeerJoined`, `PeerLost`, `HostClaimed`, `ClaimAnswered`, `ClaimUnanswered`, `HostHinted` and
     `HandoverReported`, synchronously.
+    `dad_told` takes what hosts have said, and at which peer, each once; without it the peers are told that no proxy is
+    on here, and relay nothing. It is called after the events of what was read at the same time.
     `log` takes a level name ("debug", "info", "warning", "error") and one line.
     """
 
@@ -80,12 +91,20 @@ class PeerChannel:
         log: Log,
         *,
         is_router: bool = False,
+        dad_told: Callable[[PeerId, DadMessage], None] | None = None,
+        reliability: Reliability = Reliability.ACKNOWLEDGED,
     ) -> None:
         """`address` is ours in the mesh; it is what the peers know us by. `keys`: see `set_keys`. `is_router`: we have
-        no client links and send on for every host, so that peers tell us first."""
+        no client links and send on for every host, so that peers tell us first. `reliability`: of `relay_dad`."""
         self._address, self._port = address, port
         self._emit, self._log = emit, log
-        self._exchange = Exchange(address, keys, os.urandom, OURS | Capability.ROUTER if is_router else OURS)
+        self._dad_told = dad_told
+        capabilities = OURS
+        if is_router:
+            capabilities |= Capability.ROUTER
+        if dad_told is not None:
+            capabilities |= Capability.DAD
+        self._exchange = Exchange(address, keys, os.urandom, capabilities, reliability)
         self._initial_peers = frozenset(peers)
         self._places: dict[PeerId, tuple[str, int]] = {}
         self._names: dict[str, PeerId] = {}
@@ -94,6 +113,11 @@ class PeerChannel:
         self._timer: asyncio.TimerHandle | None = None
         self._resumption: asyncio.TimerHandle | None = None
         self._is_running = False
+        self._relays: list[tuple[DadMessage, frozenset[PeerId] | None]] = []
+        self._relaying: asyncio.Handle | None = None
+        self._said: deque[tuple[PeerId, DadMessage]] = deque()
+        self._said_dropped = 0
+        self._saying: asyncio.Handle | None = None
         self._rests = 0
         self._send_failures = 0
         self._last_send_failure: dict[PeerId, str] = {}
@@ -130,6 +154,10 @@ class PeerChannel:
         if self._resumption is not None:
             self._resumption.cancel()
             self._resumption = None
+        if self._saying is not None:
+            self._saying.cancel()
+            self._saying = None
+        self._said.clear()
         if self._socket is not None:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._socket.fileno())
@@ -171,6 +199,20 @@ class PeerChannel:
         self._start()
         self._perform(self._exchange.send_report(peer, report))
 
+    def relay_dad(self, message: DadMessage, peers: Iterable[PeerId] | None) -> None:
+        """Tell these peers (None: all) what a host has said, as far as their proxies are on.
+
+        The first message of a turn of the loop is in the kernel on return; those that follow it in the same turn share
+        datagrams, and are there before the loop reads anything else. Each is repeated until the peer has it, for a
+        second at most.
+        """
+        self._relays.append((message, None if peers is None else frozenset(peers)))
+        if self._relaying is None:
+            self._relay()
+            self._relaying = asyncio.get_running_loop().call_soon(self._end_turn)
+        elif len(self._relays) == RELAYS_GATHERED:
+            self._relay()
+
     def set_keys(self, keys: Sequence[bytes]) -> None:
         """State the keys that are accepted, 3 at most; the first is ours. Sessions go on, see `Exchange.set_keys`.
 
@@ -196,8 +238,22 @@ class PeerChannel:
             is_bound=self._socket is not None,
             peers=self._exchange.status(),
             claims_outstanding=self._exchange.claims_outstanding,
-            counters={**self._exchange.counters, "rests": self._rests, "send_failures": self._send_failures},
+            counters={
+                **self._exchange.counters,
+                "dad_dropped": self._said_dropped,
+                "rests": self._rests,
+                "send_failures": self._send_failures,
+            },
         )
+
+    def _relay(self) -> None:
+        relays, self._relays = self._relays, []
+        self._perform(self._exchange.relay_dad(relays, self._start()))
+
+    def _end_turn(self) -> None:
+        self._relaying = None
+        if self._relays:
+            self._relay()
 
     def _start(self) -> float:
         """The loop's time; the first call brings in the peers that were given at the beginning."""
@@ -239,6 +295,11 @@ class PeerChannel:
             self._log("debug", f"peers: cannot filter strangers: {error.strerror or error}")
 
     def _read(self) -> None:
+        """Take what has come; what hosts have said after everything else."""
+        self._receive()
+        self._say()
+
+    def _receive(self) -> None:
         """Take what has come, but not for ever: the loop calls again while there is more."""
         if self._socket is None or self._loop is None:
             return
@@ -271,6 +332,19 @@ class PeerChannel:
         if self._socket is not None and self._loop is not None:
             self._loop.add_reader(self._socket.fileno(), self._read)
 
+    def _say(self) -> None:
+        """Give the proxy some of what hosts have said at the peers, and the rest later."""
+        if self._dad_told is None:
+            return
+        for _ in range(min(len(self._said), SAID_PER_TURN)):
+            self._dad_told(*self._said.popleft())
+        if self._said and self._saying is None and self._loop is not None:
+            self._saying = self._loop.call_soon(self._say_more)
+
+    def _say_more(self) -> None:
+        self._saying = None
+        self._say()
+
     def _perform(self, outcome: Outcome) -> None:
         """Send, tell, and re-arm the timer."""
         for peer, datagram in outcome.datagrams:
@@ -286,6 +360,11 @@ class PeerChannel:
                 case _:
                     pass
             self._emit(event)
+        for said in outcome.said:
+            if len(self._said) == SAID_MAXIMUM:
+                self._said.popleft()
+                self._said_dropped += 1
+            self._said.append(said)
         self._rearm()
 
     def _send(self, peer: PeerId, datagram: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
@@ -18,10 +18,12 @@ from roamroute.errors import MalformedInput
 from roamroute.events import ClaimAnswered, Event, HandoverReported, HostClaimed, HostHinted, PeerJoined, PeerLost
 from roamroute.peers.allowance import Allowance
 from roamroute.peers.codec import (
-    ADDRESSES_MAXIMUM,
     BOOT_BYTES,
+    NONCE_BYTES_MAXIMUM,
     OURS,
     Capability,
+    DadRelayed,
+    DadTaken,
     Envelope,
     HelloEnvelope,
     HintsSent,
@@ -34,12 +36,15 @@ from roamroute.peers.codec import (
     within_limits,
 )
 from roamroute.peers.courier import Courier, Round
+from roamroute.peers.fields import ADDRESSES_MAXIMUM
 from roamroute.peers.hints import HintLog
 from roamroute.peers.key import KEYS_MAXIMUM
+from roamroute.peers.relays import Hearing, Parcel, Relays, Reliability
 from roamroute.peers.sealing import SharedKey
 from roamroute.peers.session import Entropy, Pairing, Step
+from roamroute.peers.status import COUNTERS, REFUSED, PeerStatus
 from roamroute.schedule import Timetable
-from roamroute.values import Answer, Claim, HandoverReport, Hint, Instant, Mac, PeerId, Seconds, Verdict
+from roamroute.values import Answer, Claim, DadMessage, HandoverReport, Hint, Instant, Mac, PeerId, Verdict
 
 PEERS_MAXIMUM = 256
 """Every access point talks to every other: 256 of them are 25 keepalives a second each, and 1 MB of sessions."""
@@ -49,68 +54,15 @@ HINTS_BURST = 1000.0
 """Of hints that are taken from a peer. Ours sends 900 a second at most (hints.py: 64 KiB); the engine takes some 30 µs
 for each, so a peer gone mad costs 3 % of a processor."""
 
-COUNTERS = (
-    "datagrams_received",
-    "datagrams_sent",
-    "from_strangers",
-    "malformed",
-    "other_version",
-    "forged",
-    "replayed",
-    "unknown_session",
-    "claims_sent",
-    "claims_repeated",
-    "claims_received",
-    "claims_unanswered",
-    "claims_evicted",
-    "answers_sent",
-    "answers_unsent",
-    "answers_received",
-    "hint_batches_sent",
-    "hint_batches_repeated",
-    "hints_spared",
-    "hints_received",
-    "hints_refused",
-    "reports_sent",
-    "reports_received",
-    "addresses_cut",
-    "peers_refused",
-)
-
-_REFUSED = ("from_strangers", "malformed", "other_version", "forged", "replayed", "unknown_session", "hints_refused")
-
-
-@attrs.frozen
-class PeerStatus:
-    """One peer as `roamroute status` shows it. `since`: the last change of `is_up`; `rtt_s` is smoothed.
-
-    `has_own_key`: its session is under the first of our keys; once that is true of all, the other keys can be removed.
-    `capabilities`: "hints", "reports", "segments", "router", as the peer has said for its session; one of an older
-    version says nothing. `hints_held`: of our bindings, those that it has acknowledged; `hints_unacknowledged`: the
-    others.
-    """
-
-    peer: PeerId
-    is_up: bool
-    since: Instant
-    heard: Instant | None
-    rtt_s: Seconds | None
-    restarts: int
-    sent: int
-    received: int
-    forged: int
-    has_own_key: bool
-    capabilities: tuple[str, ...]
-    hints_held: int
-    hints_unacknowledged: int
-
 
 @attrs.frozen
 class Outcome:
-    """What a call asks for. Send `datagrams` first, then tell `events`, in order."""
+    """What a call asks for. Send `datagrams` first, then tell `events`, in order; `said` (what hosts said during
+    duplicate address detection, and at which peer) can wait for claims."""
 
     datagrams: tuple[tuple[PeerId, bytes], ...] = ()
     events: tuple[Event, ...] = ()
+    said: tuple[tuple[PeerId, DadMessage], ...] = ()
 
 
 _Told = TypeVar("_Told", Claim, Answer, Hint)
@@ -134,9 +86,14 @@ class Exchange:
     """
 
     def __init__(
-        self, address: PeerId, keys: Sequence[bytes], entropy: Entropy, capabilities: Capability = OURS
+        self,
+        address: PeerId,
+        keys: Sequence[bytes],
+        entropy: Entropy,
+        capabilities: Capability = OURS,
+        reliability: Reliability = Reliability.ACKNOWLEDGED,
     ) -> None:
-        """`keys`: see `set_keys`. `capabilities`: what we say of ourselves."""
+        """`keys`: see `set_keys`. `capabilities`: what we say of ourselves. `reliability`: of `relay_dad`."""
         self._capabilities = capabilities
         self._address, self._entropy = address, entropy
         self._keys = _shared(keys)
@@ -147,21 +104,24 @@ class Exchange:
         """The peers that have said so: asking all of them takes 36 us for 49, at every claim."""
         self._courier = Courier()
         self._hints = HintLog(int.from_bytes(entropy(6), "big"))
+        self._relays = Relays(int.from_bytes(entropy(6), "big"), reliability)
         self._wakeups: Timetable[PeerId] = Timetable()
         self._dues: dict[PeerId, Instant] = {}
         """What is in `_wakeups`: not later than what the peer's pairing wants, and set anew only when it is."""
+        self._said: list[tuple[PeerId, DadMessage]] = []
+        """Of the datagram that is being judged."""
         self._counters: Counter[str] = Counter()
 
     @property
     def next_wakeup(self) -> Instant | None:
         """When `tick` has something to do; None without peers. It may be early, never late."""
-        due = (self._courier.next_wakeup, self._wakeups.next_due, self._hints.next_wakeup)
+        due = (self._courier.next_wakeup, self._wakeups.next_due, self._hints.next_wakeup, self._relays.next_wakeup)
         return min((instant for instant in due if instant is not None), default=None)
 
     @property
     def refused(self) -> int:
-        """Datagrams that were not what they said, and hints above the allowance: what a flood consists of."""
-        return sum(map(self._counters.__getitem__, _REFUSED))
+        """How many of what `REFUSED` names."""
+        return sum(map(self._counters.__getitem__, REFUSED))
 
     @property
     def claims_outstanding(self) -> int:
@@ -171,7 +131,12 @@ class Exchange:
     @property
     def counters(self) -> Mapping[str, int]:
         """Every name of `COUNTERS`, since the start."""
-        return {**{name: self._counters[name] for name in COUNTERS}, "hints_spared": self._hints.spared}
+        return {
+            **{name: self._counters[name] for name in COUNTERS},
+            "hints_spared": self._hints.spared,
+            "dad_unacknowledged": self._relays.unacknowledged,
+            "dad_evicted": self._relays.evicted,
+        }
 
     @property
     def peers(self) -> frozenset[PeerId]:
@@ -215,6 +180,7 @@ class Exchange:
             if self._pairings.pop(peer).is_up:
                 events.append(PeerLost(peer))
             self._hints.leave(peer)
+            self._relays.leave(peer)
             self._wakeups.cancel(peer)
             self._dues.pop(peer, None)
             self._routers.pop(peer, None)
@@ -322,6 +288,24 @@ class Exchange:
         self._counters["reports_sent"] += bool(sealed)
         return self._outcome([(peer, datagram) for datagram in sealed], [])
 
+    def relay_dad(self, said: Iterable[tuple[DadMessage, Collection[PeerId] | None]], now: Instant) -> Outcome:
+        """Tell the given peers (None: all) what hosts have said, and again until they have it, for a second at most.
+
+        A peer that does not proxy is not told; one without a session is, if it comes to have one within the second.
+        What goes on the wire at once is in the outcome; a nonce that is too long goes nowhere ("dad_unsent").
+        """
+        for message, peers in said:
+            if len(message.nonce) > NONCE_BYTES_MAXIMUM:
+                self._counters["dad_unsent"] += 1
+                continue
+            chosen = self._pairings if peers is None else [peer for peer in peers if peer in self._pairings]
+            pairings = [self._pairings[peer] for peer in chosen]
+            reachable = [pairing for pairing in pairings if pairing.is_reachable]
+            told = [(pairing.peer, pairing.rtt_s) for pairing in reachable if Capability.DAD in pairing.capabilities]
+            absent = [pairing.peer for pairing in pairings if not pairing.is_reachable]
+            self._relays.send(message, told, absent, now)
+        return self._outcome(self._relayed(self._relays.turn(now)), [])
+
     def tick(self, now: Instant) -> Outcome:
         """Do what is due. Bounded work: `next_wakeup` may be `now` again."""
         datagrams: list[tuple[PeerId, bytes]] = []
@@ -332,6 +316,7 @@ class Exchange:
         for batch in self._hints.tick(now):
             self._counters["hint_batches_repeated" if batch.is_repetition else "hint_batches_sent"] += 1
             datagrams += ((batch.peer, datagram) for datagram in self._pairings[batch.peer].carry(batch.messages))
+        datagrams += self._relayed(self._relays.turn(now))
         for peer in tuple(self._wakeups.pop_due(now)):
             del self._dues[peer]
             self._take(self._pairings[peer], self._pairings[peer].tick(now), now, datagrams, events)
@@ -356,15 +341,19 @@ class Exchange:
             self._hints.leave(peer)
         if step.has_restarted:
             self._traffic[peer].hint_token = None
+            self._relays.restart(peer)
         if step.has_joined or step.has_restarted:
             events.append(PeerJoined(peer))
             self._hints.leave(peer)
             if Capability.HINTS in pairing.capabilities:
                 self._hints.join(peer, now)
+        if (step.is_ready or step.has_joined) and Capability.DAD in pairing.capabilities:
+            self._relays.come(peer, now)
         if step.is_ready:
             for claim in self._courier.outstanding(peer, now):
                 datagrams += ((peer, datagram) for datagram in pairing.send(claim))
         hints: list[Hint] = []
+        taken: list[int] = []
         for message in step.messages:
             match message:
                 case Claim():
@@ -387,6 +376,13 @@ class Exchange:
                 case HandoverReport():
                     self._counters["reports_received"] += 1
                     events.append(HandoverReported(peer, message))
+                case DadRelayed(token=token):
+                    if self._hear_dad(peer, message, now):
+                        taken.append(token)
+                case DadTaken(tokens=tokens):
+                    self._relays.acknowledge(peer, tokens)
+        if taken and self._relays.reliability is Reliability.ACKNOWLEDGED:
+            datagrams += ((peer, datagram) for datagram in pairing.send(DadTaken(tuple(taken))))
         if Capability.ROUTER in pairing.capabilities:
             self._routers[peer] = None
         else:
@@ -413,6 +409,31 @@ class Exchange:
         events += (HostHinted(hint) for hint in hints)
         return True
 
+    def _hear_dad(self, peer: PeerId, relayed: DadRelayed, now: Instant) -> bool:
+        """Take what a peer relays; True when it is to be acknowledged."""
+        if Capability.DAD not in self._capabilities:
+            return False
+        match self._relays.hear(peer, relayed.token, now):
+            case Hearing.TAKEN:
+                self._counters["dad_received"] += 1
+                self._said.append((peer, relayed.message))
+            case Hearing.COPY:
+                self._counters["dad_copies"] += 1
+            case Hearing.REFUSED:
+                self._counters["dad_refused"] += 1
+                return False
+        return True
+
+    def _relayed(self, parcels: Iterable[Parcel]) -> list[tuple[PeerId, bytes]]:
+        """Seal what hosts have said. Where the session has gone meanwhile, a later copy may find one."""
+        datagrams: list[tuple[PeerId, bytes]] = []
+        for parcel in parcels:
+            self._counters["dad_sent"] += parcel.new
+            self._counters["dad_repeated"] += parcel.count - parcel.new
+            sealed = self._pairings[parcel.peer].carry(parcel.messages)
+            datagrams += ((parcel.peer, datagram) for datagram in sealed)
+        return datagrams
+
     def _carry(self, errands: Round, now: Instant, datagrams: list[tuple[PeerId, bytes]], events: list[Event]) -> None:
         """Send the courier's claims in the sessions that stand, and greet the peers that have none."""
         encoded, messages = None, b""
@@ -435,7 +456,8 @@ class Exchange:
         self._counters["datagrams_sent"] += len(datagrams)
         for peer, _ in datagrams:
             self._traffic[peer].sent += 1
-        return Outcome(tuple(datagrams), tuple(events))
+        said, self._said = tuple(self._said), []
+        return Outcome(tuple(datagrams), tuple(events), said)
 
 
 def _shared(keys: Sequence[bytes]) -> tuple[SharedKey, ...]:

@@ -55,24 +55,30 @@ class SharedKey:
 
 
 class ReplayWindow:
-    """Which counters of a session have been seen: the greatest, and a bit for each of the `WINDOW` below it."""
+    """Which counters have been seen: the greatest, and a bit for each of the `width - 1` below it."""
 
-    __slots__ = ("_greatest", "_seen")
+    __slots__ = ("_greatest", "_seen", "_width")
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WINDOW) -> None:
+        self._width = width
         self._greatest = -1
         self._seen = 0
 
     def is_fresh(self, counter: int) -> bool:
         """True for a counter not yet marked and not too old to tell."""
         behind = self._greatest - counter
-        return behind < 0 or (behind < WINDOW and not self._seen >> behind & 1)
+        return behind < 0 or (behind < self._width and not self._seen >> behind & 1)
+
+    def has_seen(self, counter: int) -> bool:
+        """True for a counter that was marked and is not too old to tell."""
+        behind = self._greatest - counter
+        return 0 <= behind < self._width and bool(self._seen >> behind & 1)
 
     def mark(self, counter: int) -> None:
         """Remember a fresh counter, after its datagram has been authenticated."""
         ahead = counter - self._greatest
         if ahead > 0:
-            self._seen = (self._seen << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
+            self._seen = (self._seen << min(ahead, self._width) | 1) & ((1 << self._width) - 1)
             self._greatest = counter
         else:
             self._seen |= 1 << -ahead

@@ -38,6 +38,8 @@ from roamroute.peers.codec import (
     CHALLENGE_BYTES,
     OURS,
     Capability,
+    DadRelayed,
+    DadTaken,
     Hello,
     HelloEnvelope,
     HintsSent,
@@ -96,7 +98,7 @@ STRANGE_REPLY_BURST = 8.0
 provoke these, so they are few; a peer that has restarted greets by itself as well."""
 
 
-Told = Claim | Answer | Hint | HintsSent | HintsTaken | HandoverReport
+Told = Claim | Answer | Hint | HintsSent | HintsTaken | HandoverReport | DadRelayed | DadTaken
 """What is not the session's own affair."""
 
 
@@ -173,6 +175,11 @@ class Pairing:
         """What the peer understands, as it said for the session that we send in."""
         session = self._current or self._candidate
         return Capability.NONE if session is None else session.capabilities
+
+    @property
+    def is_reachable(self) -> bool:
+        """True when what is sent has a chance: the peer is heard, or a session with it has just been agreed on."""
+        return self.is_up or self._candidate is not None
 
     @property
     def has_own_key(self) -> bool:

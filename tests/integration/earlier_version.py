@@ -9,15 +9,15 @@ from __future__ import annotations
 import sys
 
 from roamroute.cli import main
-from roamroute.peers import codec
+from roamroute.peers import codec, fields
 
 LAST_MESSAGE, LAST_FIELD = 4, 14
 
-_field, _collect = codec._field, codec._collect
+_element, _collect = fields.element, fields.collect
 
 
-def _field_of_then(kind: int, value: bytes) -> bytes:
-    return _field(kind, value) if kind <= LAST_FIELD else b""
+def _element_of_then(kind: int, contents: bytes) -> bytes:
+    return _element(kind, contents) if kind <= LAST_FIELD else b""
 
 
 def _collect_of_then(body: bytes) -> dict[int, bytes]:
@@ -26,8 +26,8 @@ def _collect_of_then(body: bytes) -> dict[int, bytes]:
 
 def forget() -> None:
     """Take from the codec what came later."""
-    codec._field = _field_of_then
-    codec._collect = _collect_of_then
+    codec.element = fields.element = _element_of_then  # type: ignore[attr-defined]
+    codec.collect = fields.collect = _collect_of_then  # type: ignore[attr-defined]
     for kind in [kind for kind in codec._DECODERS if kind > LAST_MESSAGE]:
         del codec._DECODERS[kind]
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roamroute.errors import MalformedInput
-from roamroute.peers import codec
-from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, Segments, Verdict
+from roamroute.peers import codec, fields
+from roamroute.values import Answer, Basis, Claim, DadKind, DadMessage, HandoverReport, Hint, Mac, Segments, Verdict
 
 PEER = IPv6Address("fd44::a:1")
 
@@ -34,7 +34,7 @@ claims = st.builds(
     sequence=sequences,
     peer=st.just(PEER),
     basis=st.sampled_from(Basis),
-    addresses=address_lists(codec.ADDRESSES_MAXIMUM),
+    addresses=address_lists(fields.ADDRESSES_MAXIMUM),
     segments=st.builds(Segments, st.none() | addresses_6, st.none() | addresses_6),
     age_s=ages,
 )
@@ -45,8 +45,8 @@ answers = st.builds(
     verdict=st.sampled_from(Verdict),
     sequence=st.integers(0, 2**32 - 1),
     holder=st.none() | addresses_6 | addresses_4,
-    addresses=address_lists(codec.ADDRESSES_MAXIMUM // 2),
-    denied=address_lists(codec.ADDRESSES_MAXIMUM // 2),
+    addresses=address_lists(fields.ADDRESSES_MAXIMUM // 2),
+    denied=address_lists(fields.ADDRESSES_MAXIMUM // 2),
     age_s=ages,
 )
 tokens = st.integers(0, 2**64 - 1)
@@ -55,7 +55,7 @@ hints = st.builds(
     mac=macs,
     sequence=st.integers(0, 2**32 - 1),
     peer=st.just(PEER),
-    addresses=address_lists(codec.ADDRESSES_MAXIMUM),
+    addresses=address_lists(fields.ADDRESSES_MAXIMUM),
 )
 durations = st.none() | st.integers(0, 2**32 - 1).map(lambda microseconds: microseconds / 1_000_000)
 reports = st.builds(
@@ -68,7 +68,24 @@ reports = st.builds(
     diverted_s=durations,
 )
 tokened = (codec.Ping, codec.Pong, codec.HintsSent, codec.HintsTaken)
-messages = claims | answers | hints | reports | st.one_of(*(st.builds(kind, token=tokens) for kind in tokened))
+said = st.builds(
+    DadMessage,
+    kind=st.sampled_from(DadKind),
+    target=addresses_6 | addresses_4,
+    mac=macs,
+    nonce=st.binary(max_size=codec.NONCE_BYTES_MAXIMUM),
+)
+relayed = st.builds(codec.DadRelayed, token=tokens, message=said)
+taken = st.builds(codec.DadTaken, st.lists(tokens, min_size=1, max_size=codec.MESSAGES_MAXIMUM).map(tuple))
+messages = (
+    claims
+    | answers
+    | hints
+    | reports
+    | relayed
+    | taken
+    | st.one_of(*(st.builds(kind, token=tokens) for kind in tokened))
+)
 elements = st.tuples(st.integers(0, 255), st.binary(max_size=40)).map(
     lambda element: bytes([element[0]]) + len(element[1]).to_bytes(2, "big") + element[1]
 )
@@ -105,18 +122,18 @@ def test_an_age_or_time_beyond_its_range_is_written_as_the_nearest(age_s: float,
     boot=st.binary(min_size=8, max_size=8),
     echo=st.none() | st.binary(min_size=16, max_size=16),
     bits=st.integers(0, 2**32 - 1),
-    unknown=st.lists(elements.filter(lambda element: element[0] > codec.LAST_FIELD), max_size=5),
+    unknown=st.lists(elements.filter(lambda element: element[0] > fields.LAST_FIELD), max_size=5),
 )
 def test_a_hello_is_read_back_and_capabilities_that_nobody_knows_are_dropped(
     challenge: bytes, boot: bytes, echo: bytes | None, bits: int, unknown: list[bytes]
 ) -> None:
-    hello = codec.Hello(challenge, boot, echo, codec.Capability(bits & 15))
+    hello = codec.Hello(challenge, boot, echo, codec.Capability(bits & 31))
     assert codec.decode_hello(codec.encode_hello(hello)[4:] + b"".join(unknown)) == hello
     without = codec.encode_hello(codec.Hello(challenge, boot, echo))[4:]
     assert codec.decode_hello(without + b"\x0f\0\4" + bits.to_bytes(4, "big")) == hello
 
 
-@given(message=claims, unknown=st.lists(elements.filter(lambda element: element[0] > codec.LAST_FIELD), max_size=5))
+@given(message=claims, unknown=st.lists(elements.filter(lambda element: element[0] > fields.LAST_FIELD), max_size=5))
 def test_unknown_fields_change_nothing(message: Claim, unknown: list[bytes]) -> None:
     encoded = codec.encode_message(message)
     body = encoded[3:] + b"".join(unknown)

@@ -65,7 +65,7 @@ def test_nothing_that_a_peer_signs_does_harm(bodies: list[bytes], seed: int) -> 
             chance.choice([*known, chance.randbytes(16)]),
             chance.randbytes(8),
             chance.choice([None, *known, chance.randbytes(16)]),
-            codec.Capability(chance.randrange(8)),
+            codec.Capability(chance.randrange(32)),
         )
         signed = codec.encode_hello(hello) + body
         authenticator = pairing._keys[0].authenticator(FIRST, SECOND, signed)

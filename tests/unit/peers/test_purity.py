@@ -13,7 +13,8 @@ FORBIDDEN = frozenset({"asyncio", "socket", "time", "logging", "os", "random", "
 
 
 @pytest.mark.parametrize(
-    "module", ["allowance", "codec", "sealing", "session", "courier", "hints", "sieve", "exchange"]
+    "module",
+    ["allowance", "codec", "fields", "sealing", "session", "courier", "hints", "relays", "sieve", "status", "exchange"],
 )
 def test_the_pure_parts_import_nothing_that_acts(module: str) -> None:
     path = Path(roamroute.peers.__file__).with_name(f"{module}.py")
