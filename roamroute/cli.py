@@ -18,7 +18,7 @@ from roamroute.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, read_config
 from roamroute.errors import ConfigError, RoamrouteError
 
 OK, FAILED, USAGE = 0, 1, 2
-_FRAGMENTS = ("hostapd", "nftables", "sysctl")
+_FRAGMENTS = ("hostapd", "nftables", "radvd", "sysctl")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     drain = add("drain", _drain, "withdraw everything and hold, for maintenance")
     drain.add_argument("--resume", action="store_true", help="end the drain")
     fragment = add("config", _config, "print what another program needs", needs_file=True)
-    fragment.add_argument("program", metavar="PROGRAM", help="hostapd, nftables, sysctl, or an exporter's name")
+    fragment.add_argument("program", metavar="PROGRAM", help="hostapd, nftables, radvd, sysctl, or an exporter's name")
     commands.add_parser("lab", help="an emulated mesh with real daemons on this machine; see roamroute lab --help")
     return parser
 
@@ -183,6 +183,10 @@ def _config(options: argparse.Namespace) -> int:
         from roamroute.redirects import nftables_fragment
 
         print(nftables_fragment(), end="")
+    elif options.program == "radvd":
+        from roamroute.radvd import radvd_fragment
+
+        print(radvd_fragment(config), end="")
     elif options.program == "hostapd":
         from roamroute.hostapd import hostapd_fragment
 
@@ -201,7 +205,7 @@ def _exporter_fragment(config: Config, name: str) -> str:
     spec = find_exporter(name)
     if spec.config is None:
         raise ConfigError((f'config: the exporter "{name}" needs no configuration elsewhere',))
-    return spec.config(spec.parse(config.exporters.get(name, {})), config.quiet_context)
+    return spec.config(spec.parse(config.exporters.get(name, {})), config.printing_context(name))
 
 
 def _lab(arguments: Sequence[str]) -> int:

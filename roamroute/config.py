@@ -186,9 +186,13 @@ class Config:
     @property
     def quiet_context(self) -> ExporterContext:
         """What an exporter may know when it only prints or checks: its events and lines go nowhere."""
-        roaming, ra = self.roaming, self.ra
-        router = None if ra is None or ra.sender == "roamroute" else ra.router(roaming.prefixes)
-        return ExporterContext(roaming.interfaces, roaming.prefixes, self.kernel.numbers, router=router)
+        return ExporterContext(self.roaming.interfaces, self.roaming.prefixes, self.kernel.numbers)
+
+    def printing_context(self, program: str) -> ExporterContext:
+        """The same for the exporter that prints `program`'s configuration, perhaps with router advertisements."""
+        if self.ra is None or self.ra.sender != program:
+            return self.quiet_context
+        return attrs.evolve(self.quiet_context, router=self.ra.router(self.roaming.prefixes))
 
     @property
     def gateway(self) -> IPv6Address:
