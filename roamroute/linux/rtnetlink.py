@@ -362,6 +362,16 @@ def _open(protocol: int) -> socket.socket:
     return opened
 
 
+def ask_for_receive_buffer(to: socket.socket, size: int) -> None:
+    """Let the kernel keep so many bytes for a socket, twice that in truth; more than net.core.rmem_max if we may."""
+    _force(to, _SO_RCVBUFFORCE, socket.SO_RCVBUF, size)
+
+
+def ask_for_send_buffer(to: socket.socket, size: int) -> None:
+    """As `ask_for_receive_buffer`, for what waits to be sent."""
+    _force(to, _SO_SNDBUFFORCE, socket.SO_SNDBUF, size)
+
+
 def _force(to: socket.socket, forced: int, plain: int, size: int) -> None:
     """Set a buffer size; beyond net.core.?mem_max that takes CAP_NET_ADMIN, without it less must do."""
     try:

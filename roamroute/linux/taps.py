@@ -1,0 +1,260 @@
+"""Packet sockets on interfaces that come and go, which no flood can use to keep the daemon busy.
+
+The kernel filters. What passes is read up to a limit each second and dropped beyond, in the kernel. A station that is
+found to send too much can be muted, by the filter as well, so that the others still get through.
+
+A packet socket is never closed while the daemon runs: that waits for an RCU grace period, 5 to 60 ms (Linux 6.18
+packet_release). One whose interface has gone waits for it to come back, and is bound anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from roamroute.linux.repeats import Repeats
+from roamroute.linux.rtnetlink import ask_for_receive_buffer, attach_filter
+from roamroute.values import Instant, Mac, Seconds
+from roamroute.wire import ethernet
+from roamroute.wire.tunnelled import nothing_filter
+
+_LOOK_S: Seconds = 1.0
+_SECOND: Seconds = 1.0
+_AT_ONCE = 64
+"""Frames read before others have their turn in the loop: about a millisecond."""
+_DRAINED = 8192
+_MUTED_S: Seconds = 10.0
+_MOST_MUTED = 64
+# linux/socket.h, linux/if_packet.h
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 1, 6, 23
+MEMBER_OF_ALL_GROUPS, PROMISCUOUS = 2, 1
+"""PACKET_MR_ALLMULTI, PACKET_MR_PROMISC."""
+
+
+@attrs.frozen
+class Rate:
+    """`frames_per_second`: of each interface. `buffer_bytes`: what the kernel keeps until we come to read."""
+
+    frames_per_second: int
+    snap_bytes: int
+    buffer_bytes: int
+
+
+class Tap:
+    """A packet socket on one interface."""
+
+    def __init__(self, link: str, rate: Rate) -> None:
+        """Bound to nothing yet. Raises: OSError."""
+        self.link = link
+        self.index = 0
+        """Of the interface it is bound to; 0: of none."""
+        self.frames_left = 0
+        self.refill_at: Instant = float("-inf")
+        self.is_paused = False
+        self.counts: dict[tuple[Mac, str], int] = {}
+        """Frames of each sender in this second, by what the caller tells apart."""
+        self.muted: set[Mac] = set()
+        """Stations that are not listened to for a while."""
+        # Protocol 0 receives nothing: the filter stands before the first frame can come.
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        try:
+            self.socket.setblocking(False)
+            ask_for_receive_buffer(self.socket, rate.buffer_bytes)
+            with contextlib.suppress(OSError):  # before Linux 4.20 the filter alone does it, at the price of a clone
+                self.socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            attach_filter(self.socket, nothing_filter())
+        except OSError:
+            self.socket.close()
+            raise
+
+    def bind(self, index: int, membership: int | None) -> None:
+        """Listen on the interface that has this index now. Raises: OSError."""
+        self.index = index
+        self.socket.bind((self.link, ethernet.ETH_P_ALL))
+        if membership is not None:  # the kernel forgets it when the interface goes
+            request = struct.pack("@iHH8x", index, membership, 0)
+            self.socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
+
+    def drain(self) -> int:
+        """Throw away what is there; return how many frames were lost with it."""
+        lost = 0
+        with contextlib.suppress(OSError):
+            for _ in range(_DRAINED):
+                self.socket.recv(1)
+                lost += 1
+        dropped: int = struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
+        return lost + dropped
+
+
+class Taps:
+    """One tap for each of some interfaces, from `run` until it is cancelled."""
+
+    def __init__(
+        self,
+        links: Sequence[str],
+        rate: Rate,
+        repeats: Repeats,
+        *,
+        program: Callable[[Tap], bytes],
+        heard: Callable[[Tap, list[bytes], Instant], None],
+        shrink: Callable[[Tap], bool] = lambda tap: False,
+        membership: Callable[[str], int | None] = lambda link: None,
+        clock: Callable[[], Instant] = time.monotonic,
+    ) -> None:
+        """Opens nothing yet.
+
+        `program`: the filter that a tap has to have now. `shrink`: the kernel has no room for it, let it be shorter;
+        False when it cannot be. `membership`: what to ask of an interface's driver beyond what it delivers anyway.
+        """
+        self._links = tuple(links)
+        self._rate = rate
+        self._repeats = repeats
+        self._program = program
+        self._heard = heard
+        self._shrink = shrink
+        self._membership = membership
+        self._clock = clock
+        self._taps: dict[str, Tap] = {}
+        self._is_running = False
+        self.dropped_frames = 0
+        """Frames beyond the limit, dropped unread."""
+        self.muted_stations = 0
+        """How often a station was muted."""
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        self._is_running = True
+        try:
+            while True:
+                self.link_changed()
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            self._is_running = False
+            taps, self._taps = self._taps, {}
+            for tap in taps.values():
+                asyncio.get_running_loop().remove_reader(tap.socket.fileno())
+                tap.socket.close()
+
+    def link_changed(self) -> None:
+        """Look which interfaces are there, listen accordingly. Cheap: 3 us an interface."""
+        if not self._is_running:
+            return
+        for link in self._links:
+            try:
+                index = socket.if_nametoindex(link)
+            except OSError:
+                index = 0
+            tap = self._taps.get(link)
+            if tap is not None and tap.index and tap.index != index:
+                self._leave(tap)
+            if index and (tap is None or not tap.index):
+                self._listen(link, index)
+
+    def refilter(self, link: str) -> None:
+        """The filter is to be another: put it in place. The kernel swaps filters without losing a frame."""
+        tap = self._taps.get(link)
+        if tap is None or tap.is_paused or not tap.index:
+            return
+        while True:
+            try:
+                attach_filter(tap.socket, self._program(tap))
+                return
+            except OSError as error:
+                if error.errno != errno.ENOMEM or not self._shrink(tap):
+                    self._repeats.tell(
+                        "error", f"filter {link}", f'packet filter refused link={link} because="{error}"'
+                    )
+                    return
+
+    def count(self, tap: Tap, mac: Mac, kind: str) -> int:
+        """How many frames of this kind the station has sent in this second, with this one."""
+        count = tap.counts.get((mac, kind), 0) + 1
+        tap.counts[mac, kind] = count
+        return count
+
+    def mute(self, tap: Tap, mac: Mac) -> None:
+        """Do not listen to the station for a while; of very many only to the first."""
+        if mac in tap.muted or len(tap.muted) >= _MOST_MUTED:
+            return
+        tap.muted.add(mac)
+        self.muted_stations += 1
+        text = f"station sends too much, not listened to for {_MUTED_S:g} s mac={mac} link={tap.link}"
+        self._repeats.tell("warning", f"muted {tap.link}", text)
+        asyncio.get_running_loop().call_later(_MUTED_S, self._unmute, tap, mac)
+        self.refilter(tap.link)
+
+    def _unmute(self, tap: Tap, mac: Mac) -> None:
+        tap.muted.discard(mac)
+        self.refilter(tap.link)
+
+    def _listen(self, link: str, index: int) -> None:
+        try:
+            tap = self._taps.get(link) or Tap(link, self._rate)
+            self._taps[link] = tap
+            tap.bind(index, self._membership(link))
+        except OSError as error:
+            if link in self._taps:
+                self._taps[link].index = 0
+            self._repeats.tell("error", f"open {link}", f'no packet socket link={link} because="{error}"')
+            return
+        self.refilter(link)
+        if not tap.is_paused:
+            asyncio.get_running_loop().add_reader(tap.socket.fileno(), self._readable, tap)
+
+    def _leave(self, tap: Tap) -> None:
+        """The interface has gone or has another name now."""
+        tap.index = 0
+        asyncio.get_running_loop().remove_reader(tap.socket.fileno())
+        with contextlib.suppress(OSError):
+            attach_filter(tap.socket, nothing_filter())
+        tap.drain()
+
+    def _readable(self, tap: Tap) -> None:
+        now = self._clock()
+        if now >= tap.refill_at:
+            tap.refill_at = now + _SECOND
+            tap.frames_left = self._rate.frames_per_second
+            tap.counts.clear()
+        frames: list[bytes] = []
+        while tap.frames_left > 0 and len(frames) < _AT_ONCE:
+            try:
+                frames.append(tap.socket.recv(self._rate.snap_bytes))
+            except BlockingIOError:
+                break
+            except OSError as error:  # ENETDOWN once when the interface goes down; the socket stays usable
+                self._repeats.tell("debug", f"read {tap.link}", f'packet socket link={tap.link} because="{error}"')
+                break
+            tap.frames_left -= 1
+        if frames:
+            self._heard(tap, frames, now)
+        if tap.frames_left <= 0 and not tap.is_paused:
+            self._pause(tap, tap.refill_at - now)
+
+    def _pause(self, tap: Tap, delay_s: Seconds) -> None:
+        """Too much: let the kernel drop what comes until the second is over."""
+        tap.is_paused = True
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(tap.socket.fileno())
+        loop.call_later(max(delay_s, 0.0), self._resume, tap)
+
+    def _resume(self, tap: Tap) -> None:
+        if self._taps.get(tap.link) is not tap:
+            return
+        tap.is_paused = False
+        if not tap.index:
+            return
+        dropped = tap.drain()
+        if dropped:
+            self.dropped_frames += dropped
+            limit = self._rate.frames_per_second
+            text = f"too many frames from stations link={tap.link} limit={limit}/s dropped={dropped}"
+            self._repeats.tell("warning", f"flood {tap.link}", text)
+        self.refilter(tap.link)
+        asyncio.get_running_loop().add_reader(tap.socket.fileno(), self._readable, tap)
