@@ -1,7 +1,7 @@
-"""`roamroute config radvd`: the radvd.conf by which radvd sends the router advertisements that [ra] describes. Pure text.
+"""`roamroute config radvd`: the radvd.conf by which radvd sends the router advertisements that [ra] describes.
 
-For radvd 2.19. It answers a solicitation at once and by unicast, as ours does. What it cannot do stands in the text,
-for whoever runs it.
+Pure text, for radvd 2.19. It answers a solicitation at once and by unicast, as ours does. What it cannot do stands in
+the text, for whoever runs it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def radvd_fragment(config: Config) -> str:
         )
     lines += [
         "# What radvd does not do: tell a station as soon as it is connected (it waits until the station asks), and",
-        "# withdraw itself while roamroute is drained (stop radvd then: it says good-bye). That it warns of the lifetimes",
-        "# of RDNSS and DNSSL is well: RFC 8106 has three intervals and more, radvd at most two.",
+        "# withdraw itself while roamroute is drained (stop radvd then: it says good-bye). It warns of the lifetimes",
+        "# of RDNSS and DNSSL, as if two intervals were the most; RFC 8106 wants three and more.",
     ]
     router = section.router(config.roaming.prefixes)
     for link in config.roaming.interfaces:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from roamroute.export import ExporterContext
-from roamroute_bird import blocks
+from roamroute_bird import advertisements, blocks
 from roamroute_bird.blocks import Site
 from roamroute_bird.settings import ROUTINGS, Settings
 from roamroute_bird.version import OLDEST
@@ -18,7 +18,10 @@ mends both. With 5,000 routes it costs 4 ms of CPU a second (2.17) to 9 (3.1); s
 
 
 def fragment(settings: Settings, context: ExporterContext) -> str:
-    """The text for every version from 2.0.8 on."""
+    """The text for every version from 2.0.8 on.
+
+    Raises: ConfigError for router advertisements that BIRD refuses.
+    """
     return "\n".join(_lines(settings, context)) + "\n"
 
 
@@ -99,7 +102,10 @@ def _lines(settings: Settings, context: ExporterContext) -> Iterator[str]:
     yield "# Unique in the mesh: never the gateway's address on the client links, which all access points share."
     yield "# Without another IPv4 address write one yourself: router id 192.0.2.1;"
     yield f'router id from {outside}"*";'
-    yield "protocol device { }"
+    yield from advertisements.device(context.router, context.interfaces)
+    if context.router is not None:
+        yield ""
+        yield from advertisements.radv(context.router, context.interfaces)
     yield from host_lines(settings, context, site)
     if settings.routing:
         yield from routing_lines(settings.routing, context, site)

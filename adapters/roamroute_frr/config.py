@@ -14,6 +14,7 @@ import attrs
 
 from roamroute.export import ExporterContext
 from roamroute.values import Address, Prefix
+from roamroute_frr.advertisements import advertisements
 from roamroute_frr.settings import DEFAULT_AS, Settings
 
 NAME = "roamroute"
@@ -51,7 +52,10 @@ class Site:
 
 
 def fragment(settings: Settings, context: ExporterContext) -> str:
-    """What the FRR of an access point needs; for the other routers of the mesh as comments."""
+    """What the FRR of an access point needs; for the other routers of the mesh as comments.
+
+    Raises: ConfigError for router advertisements that FRR refuses.
+    """
     return "\n".join(_fragment_lines(settings, context)) + "\n"
 
 
@@ -89,6 +93,8 @@ def _fragment_lines(settings: Settings, context: ExporterContext) -> Iterator[st
     if context.kernel.table != MAIN_TABLE and not settings.injects:
         yield f"! This cannot work: FRR reads table {MAIN_TABLE} only, and kernel.table is {context.kernel.table}."
     yield from lines(site)
+    if context.router is not None:
+        yield from advertisements(context.router, context.interfaces)
     yield "!"
     yield "! On every other router of the mesh:"
     yield from _comment(lines(attrs.evolve(site, hosts=())))

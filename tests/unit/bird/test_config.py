@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import attrs
@@ -10,7 +10,9 @@ import pytest
 from roamroute_bird.config import REFLECTOR, fragment
 from roamroute_bird.settings import MODES, ROUTINGS, Settings
 
+from roamroute.errors import ConfigError
 from roamroute.export import ExporterContext, KernelNumbers
+from roamroute.values import AdvertisedPrefix, AdvertisedRouter
 
 DATA = Path(__file__).parents[2] / "data" / "bird"
 CONTEXT = ExporterContext(
@@ -19,6 +21,18 @@ CONTEXT = ExporterContext(
     kernel=KernelNumbers(),
     emit=lambda event: None,
     log=lambda level, line: None,
+)
+ROUTER = AdvertisedRouter(
+    source=IPv6Address("fe80::1"),
+    lifetime_s=9000,
+    prefixes=(AdvertisedPrefix(IPv6Network("fd44:0:0:1::/64"), 86400, 14400),),
+    retrans_timer_ms=1000,
+    mtu_bytes=1460,
+    rdnss=(IPv6Address("fd44:0:0:a::53"), IPv6Address("fd44:0:0:a::54")),
+    dnssl=("mesh.example.org", "example.org"),
+    rdnss_lifetime_s=9000,
+    pref64=IPv6Network("64:ff9b::/96"),
+    pref64_lifetime_s=5400,
 )
 IN_A_TABLE_OF_ITS_OWN = attrs.evolve(CONTEXT, kernel=KernelNumbers(table=1000))
 IPV6_ONLY = attrs.evolve(CONTEXT, prefixes=CONTEXT.prefixes[:1], interfaces=("wlan0", "wlan1"))
@@ -29,6 +43,7 @@ PRINTED: dict[str, tuple[Settings, ExporterContext]] = {
     "all-inject": (Settings(mode="inject"), CONTEXT),
     "babel-kernel-table": (Settings(routing="babel"), IN_A_TABLE_OF_ITS_OWN),
     "ospf-kernel-ipv6": (Settings(routing="ospf"), IPV6_ONLY),
+    "babel-kernel-ra": (Settings(routing="babel"), attrs.evolve(IPV6_ONLY, router=ROUTER)),
 }
 """Every printed configuration, by the name of its golden file: config-NAME.conf."""
 
@@ -79,3 +94,39 @@ def test_the_kernel_is_scanned_every_second(mode: str) -> None:
 def test_the_operator_is_told_which_address_to_replace() -> None:
     text = fragment(Settings(routing="ibgp"), CONTEXT)
     assert f"REPLACE {REFLECTOR}" in text
+
+
+def test_router_advertisements_are_there_only_where_bird_sends_them() -> None:
+    assert "radv" not in fragment(Settings(routing="babel"), IPV6_ONLY)
+
+
+def test_what_the_advertisements_need_not_say_is_left_to_bird() -> None:
+    plain = attrs.evolve(ROUTER, mtu_bytes=None, rdnss=(), dnssl=(), pref64=None)
+    text = fragment(Settings(routing="babel"), attrs.evolve(CONTEXT, router=plain))
+    assert not [word for word in ("link mtu", "rdnss", "dnssl", "custom option") if word in text]
+
+
+@pytest.mark.parametrize(
+    ("router", "mistake"),
+    [
+        (attrs.evolve(ROUTER, lifetime_s=9001), "ra.router_lifetime_s: BIRD takes at most 9000, not 9001"),
+        (attrs.evolve(ROUTER, interval_max_s=1801), "ra.interval_max_s: BIRD takes at most 1800, not 1801"),
+    ],
+)
+def test_times_that_bird_refuses_are_mistakes_of_the_configuration(router: AdvertisedRouter, mistake: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fragment(Settings(routing="babel"), attrs.evolve(CONTEXT, router=router))
+    assert caught.value.mistakes == (mistake,)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "value"),
+    [
+        ("64:ff9b::/96", "15:18:00:64:ff:9b:00:00:00:00:00:00:00:00"),
+        ("2001:db8:64::/64", "15:19:20:01:0d:b8:00:64:00:00:00:00:00:00"),
+        ("2001:db8::/32", "15:1d:20:01:0d:b8:00:00:00:00:00:00:00:00"),
+    ],
+)
+def test_pref64_is_written_as_rfc_8781_has_it(prefix: str, value: str) -> None:
+    router = attrs.evolve(ROUTER, pref64=IPv6Network(prefix))
+    assert f"hex:{value};" in fragment(Settings(routing="babel"), attrs.evolve(CONTEXT, router=router))
