@@ -225,6 +225,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
         "peers": None if daemon.peering is None else _peers_status(daemon.peering, now),
         "handover": None if daemon.peering is None else _handover_status(daemon, daemon.peering, now),
         "handovers": [] if daemon.peering is None else daemon.peering.records(),
+        **_discovery_status(daemon, now),
         "counters": {"netlink_losses": daemon.neighbours.lost_messages, **dict(daemon.onlookers.counters)},
     }
 
@@ -289,6 +290,39 @@ def _handover_status(daemon: Daemon, peering: Peering, now: Instant) -> dict[str
         "oscillating": [{"mac": mac, "for_s": round(until - now, 3)} for mac, until in engine.oscillating.items()],
         "taken": {} if kernel is None else {str(peer): packets for peer, packets in kernel.taken.items()},
         "refused": 0 if kernel is None else kernel.refused,
+    }
+
+
+def _discovery_status(daemon: Daemon, now: Instant) -> dict[str, Any]:
+    discovery, section = daemon.discovery, daemon.config.dad
+    dad = None if discovery is None else discovery.dad
+    advertiser = None if discovery is None else discovery.advertiser
+    return {
+        "dad": None
+        if dad is None
+        else {"mode": section.mode, "is_isolated": section.isolated, "counters": attrs.asdict(dad.counters)},
+        "ra": None
+        if advertiser is None
+        else {
+            "source": str(advertiser.router.source),
+            "lifetime_s": advertiser.lifetime_s,
+            "reason": advertiser.reason,
+            "prefixes": [str(each.prefix) for each in advertiser.router.prefixes],
+            "counters": dict(advertiser.counters),
+        },
+        "routers": [
+            {
+                "link": link,
+                "mac": router.mac,
+                "source": str(router.source),
+                "lifetime_s": router.lifetime_s,
+                "is_managed": router.is_managed,
+                "is_other": router.is_other,
+                "prefixes": [fields_of(prefix) for prefix in router.prefixes],
+                "age_s": round(age_s, 3),
+            }
+            for link, router, age_s in ([] if discovery is None else discovery.routers(now))
+        ],
     }
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from roamroute import events
 from roamroute.admission import Admission
+from roamroute.check_neighbours import shortcomings
 from roamroute.config import Config
 from roamroute.delta import coalesce
 from roamroute.effects import (
@@ -45,6 +46,7 @@ from roamroute.errors import RoamrouteError
 from roamroute.export import Exporter, ExporterContext, ExporterSpec, FibChange
 from roamroute.linux.fib import KernelFib
 from roamroute.linux.foreign import ForeignRoutes
+from roamroute.linux.frame_sender import FrameSender
 from roamroute.linux.gateway import GatewayAdvertiser
 from roamroute.linux.neighbours import NeighbourSource
 from roamroute.linux.packets import PacketSource
@@ -57,6 +59,7 @@ from roamroute.systemd import notify
 from roamroute.values import Address, HostRoute, Instant
 
 if TYPE_CHECKING:
+    from roamroute.discovery import Discovery
     from roamroute.hostapd import HostapdSource
     from roamroute.peering import Peering
 
@@ -74,6 +77,8 @@ class Daemon:
         self.is_synced = False
         self._is_open = False
         roaming = config.roaming
+        self.sender = FrameSender(log)
+        self.discovery = self._open_discovery()
         self.peering = self._open_peering()
         self.engine = Engine(
             Admission(roaming.interfaces, roaming.prefixes),
@@ -99,11 +104,13 @@ class Daemon:
         self.neighbours = NeighbourSource(
             roaming.interfaces, self.take, log, is_following_bridge=config.stations.source == "none"
         )
-        self.gateway = GatewayAdvertiser(log)
+        self.gateway = GatewayAdvertiser(log, self.sender)
         self.packets = PacketSource(roaming.interfaces, roaming.prefixes, self.take, log)
         self.hostapd = _follow_hostapd(config, lambda event: self.take([event]))
         if self.peering is not None:
             self.peering.follow(self.engine, is_exported_told=self.exporter.report().exported is not None)
+        if self.discovery is not None:
+            self.discovery.follow(self.engine, self.peering)
         self._own = events.OwnAddressesChanged(frozenset(), frozenset())
         self._warnings = RepeatedWarnings()
         self._timer: asyncio.TimerHandle | None = None
@@ -166,7 +173,16 @@ class Daemon:
             peers_changed=lambda: self.take([self._own]),
             forwarding_changed=self._forwarding_changed,
             finished=lambda fields: self.onlookers.tell("handover", fields),
+            dad_told=None if self.discovery is None or self.discovery.dad is None else self.discovery.told,
         )
+
+    def _open_discovery(self) -> Discovery | None:
+        advertises = self.config.ra is not None and self.config.ra.sender == "roamroute"
+        if not self.config.roaming.interfaces or not (self.config.dad.enabled or advertises):
+            return None
+        from roamroute.discovery import Discovery  # only who uses it pays
+
+        return Discovery(self.config, self.sender, self.onlookers)
 
     def _peer_addresses(self) -> frozenset[Address]:
         return frozenset() if self.peering is None else self.peering.addresses
@@ -236,6 +252,10 @@ class Daemon:
         done_at = time.monotonic()
         for station in greeted:
             self.gateway.advertise(station.link, station.mac)
+        if self.discovery is not None:
+            for event, _ in handled:
+                if event is not None:
+                    self.discovery.handled(event)
         self._perform_rest(rest, now)
         if forgets:
             self.neighbours.forget(forgets)
@@ -346,6 +366,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._read_again)
+        for shortcoming in shortcomings(self.config):
+            log("warning", shortcoming)
         if self.peering is not None:
             self.peering.open()
             self.engine.handover = self.peering.handover
@@ -387,6 +409,8 @@ class Daemon:
             yield from self._sources()
         if self.peering is not None:
             yield from self.peering.parts()
+        if self.discovery is not None:
+            yield from self.discovery.parts()
         from roamroute.control import serve  # control.py shows this class: the import would be a circle at the top
 
         yield "pauses", collect_rarely(lambda: self.peering is not None and self.peering.is_handing_over)
@@ -417,6 +441,8 @@ class Daemon:
             log("info", "stopped, routes are kept" if self.is_synced else "stopped before it was in sync")
             return
         withdrawn = frozenset(route.address for route in self._published())
+        if self.discovery is not None:
+            self.discovery.stop()
         self.drain()
         left = await self._publisher.withdraw_all(withdrawn)
         self.fib.clear()
@@ -434,6 +460,9 @@ class Daemon:
             await self.exporter.close()
         await self.fib.close()
         self.gateway.close()
+        if self.discovery is not None:
+            self.discovery.close()
+        self.sender.close()
         if self.peering is not None:
             await self.peering.close()
 

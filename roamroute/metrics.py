@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import attrs
+
 from roamroute.config import MetricsSection
 from roamroute.errors import MachineUnfit
 from roamroute.records import BUCKETS_S
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from roamroute.daemon import Daemon
+    from roamroute.discovery import Discovery
     from roamroute.peering import Peering
 
 
@@ -46,6 +49,8 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
                 up = sum(peer.is_up for peer in daemon.peering.channel.status().peers)
                 yield GaugeMetricFamily("roamroute_peers_up", "peers with a session", up)
                 yield from self._handovers(daemon.peering)
+            if daemon.discovery is not None:
+                yield from self._discovery(daemon.discovery)
             counted = CounterMetricFamily("roamroute_handled", "events and effects by kind", labels=["kind"])
             for kind, count in daemon.onlookers.counters.copy().items():
                 counted.add_metric([kind], count)
@@ -62,6 +67,20 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
                 buckets = list(zip(limits, accumulate(histogram.counts), strict=True))
                 steps.add_metric([side.value, step], buckets, histogram.sum_s)
             yield steps
+
+        def _discovery(self, discovery: Discovery) -> Iterator[Metric]:
+            parts = []
+            if discovery.dad is not None:
+                parts.append(("dad", "what the DAD proxy has done", attrs.asdict(discovery.dad.counters)))
+            if discovery.advertiser is not None:
+                text = "the router lifetime that is advertised; 0: this is no default router now"
+                yield GaugeMetricFamily("roamroute_ra_lifetime_seconds", text, value=discovery.advertiser.lifetime_s)
+                parts.append(("ra", "router advertisements by reason", discovery.advertiser.counters))
+            for name, text, counters in parts:
+                counted = CounterMetricFamily(f"roamroute_{name}", text, labels=["what"])
+                for what, count in dict(counters).items():
+                    counted.add_metric([what], count)
+                yield counted
 
     registry = CollectorRegistry()
     registry.register(Collector())

@@ -37,7 +37,7 @@ from roamroute.peers import PeerChannel, read_keys
 from roamroute.policy import Handover
 from roamroute.records import STEPS, Record, fields_of, report_of
 from roamroute.segments import segment_prefix, segments_of
-from roamroute.values import Address, HostRoute, Instant, PeerId, Seconds, Segments
+from roamroute.values import Address, DadMessage, HostRoute, Instant, PeerId, Seconds, Segments
 
 _KEY_LOOK_S: Seconds = 5.0  # one stat(2); an operator who cannot wait sends SIGHUP
 
@@ -46,7 +46,8 @@ class Peering:
     """Opens nothing before `open`.
 
     `emit` gets every event; `peers_changed` is called when others are peers than before, `forwarding_changed` when
-    `handover` and `routes` are others; `finished` gets each handover when it ends, as `fields`.
+    `handover` and `routes` are others; `finished` gets each handover when it ends, as `fields`; `dad_told` what a peer
+    passes on of duplicate address detection, None: we take no part in that.
     Raises: ConfigError when the key file cannot be used.
     """
 
@@ -58,6 +59,7 @@ class Peering:
         peers_changed: Callable[[], None],
         forwarding_changed: Callable[[], None],
         finished: Callable[[Mapping[str, Any]], None],
+        dad_told: Callable[[PeerId, DadMessage], None] | None = None,
     ) -> None:
         self._config = config
         self._section = section
@@ -105,6 +107,7 @@ class Peering:
             emit,
             log,
             is_router=switches.forwarding and not roaming.interfaces,
+            dad_told=dad_told,
         )
 
     def open(self) -> None:

@@ -39,6 +39,7 @@ def print_status(status: Mapping[str, Any]) -> None:
     if status["handover"] is not None:
         _print_handover(console, status["handover"])
         _print_handovers(console, status["handovers"])
+    _print_discovery(console, status)
 
 
 def _print_hosts(console: Console, hosts: list[dict[str, Any]]) -> None:
@@ -127,6 +128,27 @@ def _print_handovers(console: Console, handovers: list[dict[str, Any]]) -> None:
         )
     console.print()
     console.print(table)
+
+
+def _print_discovery(console: Console, status: Mapping[str, Any]) -> None:
+    console.print()
+    dad, ra = status["dad"], status["ra"]
+    if dad is None:
+        console.print("duplicate addresses: not looked for between hosts that cannot hear each other")
+    else:
+        console.print(f"duplicate addresses: proxy in mode {dad['mode']}; {_counted(dad['counters'])}")
+    if ra is None:
+        console.print("router advertisements: not sent by roamroute")
+    else:
+        lifetime = f"NO default router, {ra['reason']}" if ra["reason"] else f"lifetime {ra['lifetime_s']} s"
+        console.print(f"router advertisements: {ra['source']}, {lifetime}; {_counted(ra['counters'])}")
+    for router in status["routers"]:
+        said = f"lifetime {router['lifetime_s']} s, {_duration(router['age_s'])} ago"
+        console.print(f"  on {router['link']} {router['source']} ({router['mac']}) advertises too: {said}")
+
+
+def _counted(counters: Mapping[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counters.items() if count) or "nothing yet"
 
 
 def _thousandfold(value: float | None) -> float | None:

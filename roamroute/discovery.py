@@ -1,0 +1,325 @@
+"""What an access point does in Neighbour Discovery: the DAD proxy, and router advertisements.
+
+Exists only with `[dad]` or `[ra]`; nothing of it is loaded else. The pure parts decide, this performs: synchronously,
+in the call in which a frame or a datagram has come, and without waiting for anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from roamroute import events
+from roamroute.config import Config
+from roamroute.dad import DadEffect, DadProxy, Defend, HandOut, Relay
+from roamroute.engine import Engine
+from roamroute.hosts import Host
+from roamroute.linux.discovery import DiscoveryTap
+from roamroute.linux.frame_sender import FrameSender
+from roamroute.logs import log
+from roamroute.onlookers import Onlookers
+from roamroute.ra import Advertise, Advertiser
+from roamroute.values import Address, DadKind, DadMessage, Instant, Mac, PeerId, Seconds
+from roamroute.wire.discovery import RouterSolicitation, advertisement, solicitation
+from roamroute.wire.router_advertisements import ALL_NODES, HeardRouter, router_advertisement
+
+if TYPE_CHECKING:
+    from roamroute.peering import Peering
+
+ROUTERS_REMEMBERED = 32
+ROUTER_REMEMBERED_S: Seconds = 3600.0
+"""Twice the longest interval between the advertisements of a router (RFC 4861 §6.2.1)."""
+_LOOK_AGAIN_S: Seconds = 1.0
+
+
+@attrs.frozen
+class DadHeard:
+    """A host on `link` asked for an address, or said that it has it."""
+
+    link: str
+    message: DadMessage
+
+
+@attrs.frozen
+class DadTold:
+    """A peer told what one of its hosts has said."""
+
+    peer: PeerId
+    message: DadMessage
+
+
+class Discovery:
+    """Opens nothing before its `parts` run. `sender` is not closed; `onlookers` are shown what is heard and done."""
+
+    def __init__(self, config: Config, sender: FrameSender, onlookers: Onlookers) -> None:
+        roaming = config.roaming
+        self._config = config
+        self._onlookers = onlookers
+        self._tap = DiscoveryTap(roaming.interfaces, self._heard, log)
+        self._sender = sender
+        self._view = _View()
+        self.dad: DadProxy | None = None
+        if config.dad.enabled:
+            self.dad = DadProxy(
+                roaming.interfaces,
+                roaming.prefixes,
+                self._view,
+                mode=config.dad.mode,
+                is_isolated=config.dad.isolated,
+            )
+        self.advertiser: Advertiser | None = None
+        if config.ra is not None and config.ra.sender == "roamroute":
+            self.advertiser = Advertiser(
+                roaming.interfaces,
+                config.ra.router(roaming.prefixes),
+                needs_route=bool(config.ra.needs_route),
+                seed=int.from_bytes(os.urandom(4), "big"),
+            )
+        self._routers: dict[tuple[str, Mac, Address], tuple[HeardRouter, Instant]] = {}
+        self._peering: Peering | None = None
+        self._dad_alarm = _Alarm(self._dad_tick)
+        self._advertiser_alarm = _Alarm(self._advertiser_tick)
+
+    def follow(self, engine: Engine, peering: Peering | None) -> None:
+        """Whose hosts these are, and who is told of them; to be called before the first event."""
+        self._view.engine = engine
+        self._view.peering = self._peering = peering
+
+    # -- what the daemon tells --------------------------------------------------------------------------------------
+
+    def handled(self, event: events.Event) -> None:
+        """The engine has taken this event, and what it asked for has been done."""
+        now = time.monotonic()
+        advertiser = self.advertiser
+        match event:
+            case events.StationConnected(station=station):
+                self._view.forget_stations()
+                if advertiser is not None:
+                    self._advertise(advertiser.connected(station.link, station.mac, now))
+            case events.OwnAddressesChanged(addresses=addresses, macs=macs):
+                self._tap.own_macs(macs)
+                self._view.own_macs = macs
+                self._view.addresses = addresses
+            case events.NeighboursResynced(links=links):
+                self._tap.link_changed()
+                if advertiser is not None:
+                    for link in sorted(links):
+                        self._advertise(advertiser.link_up(link, now))
+            case events.LinkLost(link=link):
+                self._tap.link_changed()
+                if advertiser is not None:
+                    advertiser.link_lost(link)
+            case events.Drained() if advertiser is not None:
+                self._advertise(advertiser.drained(now))
+            case events.Resumed() if advertiser is not None:
+                self._advertise(advertiser.resumed(now))
+            case events.StationLeft() | events.StationsResynced():
+                self._view.forget_stations()
+            case _:
+                pass
+
+    def told(self, peer: PeerId, message: DadMessage) -> None:
+        """A peer told what one of its hosts has said."""
+        if self.dad is None:
+            return
+        self._perform(self.dad.told(peer, message, time.monotonic()), DadTold(peer, message))
+
+    def stop(self) -> None:
+        """The last advertisements: this router is none any more. Nothing follows."""
+        if self.advertiser is not None:
+            hosts = self._view.engine.hosts.values()
+            stations = [(host.station_link, host.mac) for host in hosts if host.station_link is not None]
+            self._advertise(self.advertiser.stopped(stations))
+
+    # -- what comes in ----------------------------------------------------------------------------------------------
+
+    def _heard(self, link: str, heard: DadMessage | RouterSolicitation | HeardRouter) -> None:
+        now = time.monotonic()
+        match heard:
+            case DadMessage():
+                if self.dad is not None:
+                    effects = self.dad.heard(link, heard, now)
+                    self._perform(effects, DadHeard(link, heard))
+            case RouterSolicitation():
+                if self.advertiser is not None:
+                    self._advertise(self.advertiser.solicited(link, heard.mac, heard.source, now))
+            case HeardRouter():
+                self._remember(link, heard, now)
+
+    def _remember(self, link: str, router: HeardRouter, now: Instant) -> None:
+        key = (link, router.mac, router.source)
+        if self._routers.pop(key, None) is None:
+            log("info", f"another router advertises link={link} mac={router.mac} source={router.source}")
+        self._routers[key] = (router, now)
+        if len(self._routers) > ROUTERS_REMEMBERED:
+            del self._routers[next(iter(self._routers))]
+
+    def routers(self, now: Instant) -> list[tuple[str, HeardRouter, Seconds]]:
+        """The other routers that advertise on our links: link, what was last said, and how long ago."""
+        return [
+            (key[0], router, now - heard_at)
+            for key, (router, heard_at) in self._routers.items()
+            if now - heard_at < ROUTER_REMEMBERED_S
+        ]
+
+    def _route_changed(self, has_route: bool) -> None:
+        assert self.advertiser is not None
+        self._advertise(self.advertiser.route_changed(has_route, time.monotonic()))
+
+    # -- what goes out ----------------------------------------------------------------------------------------------
+
+    def _dad_tick(self) -> None:
+        assert self.dad is not None
+        self._perform(self.dad.tick(time.monotonic()))
+
+    def _advertiser_tick(self) -> None:
+        assert self.advertiser is not None
+        self._advertise(self.advertiser.tick(time.monotonic()))
+
+    def _perform(self, effects: Sequence[DadEffect], cause: DadHeard | DadTold | None = None) -> None:
+        """The peers first: theirs is the longer way."""
+        assert self.dad is not None
+        for effect in effects:
+            if isinstance(effect, Relay) and self._peering is not None:
+                self._peering.channel.relay_dad(effect.message, effect.peers)
+        for effect in effects:
+            match effect:
+                case HandOut(link=link, message=message, stations=stations):
+                    self._emit(link, message, (None,) if stations is None else stations)
+                case Defend():
+                    self._defend(effect)
+                case Relay():
+                    pass
+        self._dad_alarm.set(self.dad.next_wakeup)
+        self._show(effects if cause is None else (cause, *effects))
+
+    def _emit(self, link: str, message: DadMessage, stations: Iterable[Mac | None]) -> None:
+        source = self._sender.mac_of(link)
+        if source is None:
+            return
+        build = solicitation if message.kind is DadKind.SOLICITATION else advertisement
+        for station in stations:
+            self._sender.send(link, build(source, message, station))
+
+    def _defend(self, effect: Defend) -> None:
+        source = self._sender.mac_of(effect.link)
+        if source is not None:
+            answer = DadMessage(DadKind.ADVERTISEMENT, effect.target, source)
+            self._sender.send(effect.link, advertisement(source, answer, effect.station))
+
+    def _advertise(self, effects: Sequence[Advertise]) -> None:
+        assert self.advertiser is not None
+        for effect in effects:
+            source = self._sender.mac_of(effect.link)
+            if source is not None:
+                to = ALL_NODES if effect.address is None else effect.address
+                frame = router_advertisement(source, effect.station, effect.router, destination=to)
+                self._sender.send(effect.link, frame)
+        self._advertiser_alarm.set(self.advertiser.next_wakeup)
+        self._show(effects)
+
+    def _show(self, values: Iterable[object]) -> None:
+        if self._onlookers:
+            for value in values:
+                self._onlookers.tell("discovery", value)
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """What is to run, each with its name."""
+        yield "neighbour discovery", self._tap.run()
+        ra = self._config.ra
+        if self.advertiser is not None and ra is not None and ra.needs_route:
+            from roamroute.linux.default_route import RouteWatch  # only who needs one looks
+
+            yield "default route", RouteWatch(ra.needs_route, self._route_changed, log).run()
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        self._dad_alarm.cancel()
+        self._advertiser_alarm.cancel()
+
+
+class _View:
+    """What the DAD proxy asks (`roamroute.dad.View`), answered from the engine."""
+
+    def __init__(self) -> None:
+        self.engine: Engine
+        self.peering: Peering | None = None
+        self.own_macs: frozenset[Mac] = frozenset()
+        self.addresses: frozenset[Address] = frozenset()
+        self._stations: dict[str, tuple[Mac, ...]] = {}
+        self._looked_at: Instant = float("-inf")
+
+    @property
+    def own_addresses(self) -> frozenset[Address]:
+        """Those of this access point, and those under which it takes encapsulated packets."""
+        segments = () if self.peering is None else self.peering.routes
+        return self.addresses.union(route.address for route in segments)
+
+    def stations(self, link: str) -> Collection[Mac]:
+        """A host that no association vouches for may be missing for a second."""
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_AGAIN_S:
+            self.forget_stations()
+        if link not in self._stations:
+            self._looked_at = now
+            self._stations[link] = tuple(host.mac for host in self.engine.hosts.values() if _link_of(host) == link)
+        return self._stations[link]
+
+    def forget_stations(self) -> None:
+        """Look again: one has come or gone."""
+        self._stations.clear()
+
+    def link_of(self, mac: Mac) -> str | None:
+        """Where the host is; None for one that is not here."""
+        host = self.engine.hosts.get(mac)
+        return None if host is None else _link_of(host)
+
+    def holder(self, address: Address) -> tuple[str, Mac] | None:
+        """The link and the MAC of the host here that has the address."""
+        entry = self.engine.entries.get(address)
+        return None if entry is None else (entry.link, entry.mac)
+
+    def announcer(self, address: Address) -> PeerId | None:
+        """The peer that has told of a host with this address."""
+        host = self.engine.bound_host(address)
+        return None if host is None or host.is_here else host.holder
+
+
+def _link_of(host: Host) -> str | None:
+    if host.station_link is None and host.entries:
+        return next(iter(host.entries.values())).link
+    return host.station_link
+
+
+class _Alarm:
+    """Calls when something is due; an early call is harmless, and cheaper than a new timer."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, due: Instant | None) -> None:
+        """Call at `due`, or not at all."""
+        if self._timer is not None:
+            if due is not None and self._timer.when() <= due:
+                return
+            self.cancel()
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_at(due, self._ring)
+
+    def cancel(self) -> None:
+        """Do not call; idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._call()
