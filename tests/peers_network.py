@@ -5,12 +5,13 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv6Address
 
 from roamroute.events import ClaimAnswered, ClaimUnanswered, Event, HandoverReported, HostClaimed, HostHinted
+from roamroute.peers.codec import OURS, Capability
 from roamroute.peers.exchange import Exchange, Outcome
-from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, PeerId, Verdict
+from roamroute.values import Answer, Basis, Claim, DadKind, DadMessage, HandoverReport, Hint, Mac, PeerId, Verdict
 
 KEY = bytes(range(32))
 FIRST = IPv6Address("fd44::a:1")
@@ -26,13 +27,18 @@ def claim_of(number: int, peer: PeerId = FIRST, sequence: int = 1) -> Claim:
     return Claim(station(number), sequence, peer, Basis.ASSOCIATION, (IPv6Address((0xFD44 << 112) + number),))
 
 
+def said_of(number: int, kind: DadKind = DadKind.SOLICITATION) -> DadMessage:
+    return DadMessage(kind, IPv6Address((0xFD44 << 112) + number), station(number), number.to_bytes(6, "big"))
+
+
 class Node:
     """An access point: its exchange, what it was told, and whether it answers claims."""
 
-    def __init__(self, address: PeerId, keys: Sequence[bytes], seed: int) -> None:
+    def __init__(self, address: PeerId, keys: Sequence[bytes], seed: int, capabilities: Capability = OURS) -> None:
         self.address, self.seed = address, seed
-        self.exchange = Exchange(address, keys, random.Random(seed).randbytes)
+        self.exchange = Exchange(address, keys, random.Random(seed).randbytes, capabilities)
         self.events: list[Event] = []
+        self.said: list[tuple[PeerId, DadMessage]] = []
         self.verdict: Callable[[Claim], Verdict | None] = lambda _: Verdict.ACCEPTED
         self.believed: dict[tuple[PeerId, Mac], Hint] = {}
         """Who has which host, with which addresses, by hint or by an accepted claim: the later sequence number wins."""
@@ -67,8 +73,15 @@ class Node:
 class Network:
     """Delivers datagrams after `delay_s`, unless `fate` says otherwise: a list of delays, one for each copy."""
 
-    def __init__(self, *addresses: PeerId, keys: Sequence[bytes] = (KEY,), delay_s: float = 0.005) -> None:
+    def __init__(
+        self,
+        *addresses: PeerId,
+        keys: Sequence[bytes] = (KEY,),
+        delay_s: float = 0.005,
+        capabilities: Capability = OURS,
+    ) -> None:
         self.now = 1000.0
+        self.capabilities = capabilities
         self.delay_s = delay_s
         self.fate: Callable[[PeerId, PeerId, bytes], list[float]] = lambda *_: [self.delay_s]
         self.nodes: dict[PeerId, Node] = {}
@@ -84,7 +97,7 @@ class Network:
         """Start a node, or start it again with nothing remembered."""
         self._seed += 1
         previous = self.nodes.get(address)
-        node = Node(address, keys, self._seed)
+        node = Node(address, keys, self._seed, self.capabilities)
         if previous is not None:
             node.verdict = previous.verdict
         self.nodes[address] = node
@@ -101,6 +114,7 @@ class Network:
             self.traffic[node.address] += 1
             for delay in self.fate(node.address, peer, datagram):
                 self.inject(node.address, peer, datagram, delay)
+        node.said += outcome.said
         for event in outcome.events:
             node.events.append(event)
             if isinstance(event, HostHinted):
@@ -113,6 +127,9 @@ class Network:
                 if verdict is not None:
                     answer = Answer(claim.mac, claim.sequence, verdict, claim.sequence, claim.peer, claim.addresses)
                     self.perform(node, node.exchange.send_answer(claim.peer, answer, self.now))
+
+    def relay(self, node: Node, *messages: DadMessage, peers: Collection[PeerId] | None = None) -> None:
+        self.perform(node, node.exchange.relay_dad([(message, peers) for message in messages], self.now))
 
     def inject(self, source: PeerId, destination: PeerId, datagram: bytes, delay: float = 0.0) -> None:
         """Let a datagram arrive that claims to come from `source`."""

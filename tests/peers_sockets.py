@@ -12,7 +12,7 @@ from roamroute.effects import SendAnswer, SendClaim
 from roamroute.events import ClaimAnswered, Event, HostClaimed
 from roamroute.lab.namespaces import Namespace
 from roamroute.peers import DEFAULT_PORT, PeerChannel
-from roamroute.values import Answer, PeerId, Verdict
+from roamroute.values import Answer, DadMessage, PeerId, Verdict
 
 LIMIT_S = 60.0
 
@@ -20,12 +20,15 @@ LIMIT_S = 60.0
 class AccessPoint:
     """A running channel that accepts every claim from inside `emit`, and what it was told."""
 
-    def __init__(self, address: PeerId, *peers: PeerId, keys: Sequence[bytes] = (KEY,)) -> None:
+    def __init__(self, address: PeerId, *peers: PeerId, keys: Sequence[bytes] = (KEY,), is_proxy: bool = False) -> None:
         self.address = address
         self.events: list[Event] = []
         self.log: list[str] = []
         self.verdict: Verdict | None = Verdict.ACCEPTED
-        self.channel = PeerChannel(address, DEFAULT_PORT, keys, peers, self._emit, self._log)
+        self.told: list[Event | DadMessage] = []
+        """Events and what hosts said, in their order."""
+        dad_told = self._dad_told if is_proxy else None
+        self.channel = PeerChannel(address, DEFAULT_PORT, keys, peers, self._emit, self._log, dad_told=dad_told)
         self._running = asyncio.create_task(self.channel.run())
 
     def claim(self, number: int, sequence: int = 1) -> None:
@@ -51,10 +54,18 @@ class AccessPoint:
 
     def _emit(self, event: Event) -> None:
         self.events.append(event)
+        self.told.append(event)
         if isinstance(event, HostClaimed) and self.verdict is not None:
             claim = event.claim
             answer = Answer(claim.mac, claim.sequence, self.verdict, claim.sequence, claim.peer, claim.addresses)
             self.channel.send_answer(SendAnswer(claim.peer, answer, "a test"))
+
+    @property
+    def said(self) -> list[DadMessage]:
+        return [told for told in self.told if isinstance(told, DadMessage)]
+
+    def _dad_told(self, peer: PeerId, message: DadMessage) -> None:
+        self.told.append(message)
 
     def _log(self, level: str, line: str) -> None:
         self.log.append(f"{level}: {line}")

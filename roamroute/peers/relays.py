@@ -296,6 +296,8 @@ class Relays:
             del self._pairs[pair.peer, pair.token]
         elif now + pause < pair.started + GIVE_UP_S:
             self._schedule(pair, now + pause)
+        else:
+            self._schedule(pair, pair.started + GIVE_UP_S + SLACK_S)  # to be forgotten
 
 
 def _packed(peer: PeerId, pairs: Sequence[_Pair]) -> Iterator[Parcel]:

@@ -8,11 +8,12 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
-from peers_network import FIRST, KEY, SECOND, claim_of
+from peers_network import FIRST, KEY, SECOND, claim_of, said_of
 from peers_older import ADDRESSES, CLAIMED, MAC, SEQUENCE, OlderPeer
 
 from roamroute.events import ClaimAnswered, Event, HostClaimed, PeerJoined
 from roamroute.peers import codec
+from roamroute.peers.codec import OURS, Capability
 from roamroute.peers.exchange import Exchange, Outcome
 from roamroute.peers.sealing import Session, SharedKey
 from roamroute.peers.session import Pairing
@@ -34,7 +35,7 @@ class Pair:
     def __init__(self, ours: IPv6Address, theirs: IPv6Address) -> None:
         self.now = 0.0
         self.events: list[Event] = []
-        self.exchange = Exchange(ours, (KEY,), os.urandom)
+        self.exchange = Exchange(ours, (KEY,), os.urandom, OURS | Capability.DAD)
         self.older = OlderPeer(theirs, ours, KEY)
 
     def perform(self, outcome: Outcome) -> None:
@@ -92,15 +93,17 @@ def test_claims_go_both_ways(pair: Pair) -> None:
 def test_it_is_sent_nothing_that_it_does_not_know(pair: Pair) -> None:
     pair.exchange.share_hint(Hint(claim_of(1).mac, 1, FIRST, (LOWER,)), pair.now)
     pair.perform(pair.exchange.send_report(pair.older.own, HandoverReport(claim_of(1).mac, 1, 0.1)))
+    pair.perform(pair.exchange.relay_dad([(said_of(1), None)], pair.now))
     pair.run(100.0)
     assert pair.older.unknown == []
+    assert not any(count for name, count in pair.exchange.counters.items() if name.startswith("dad_"))
     (peer,) = pair.exchange.status()
     assert (peer.is_up, peer.capabilities, peer.hints_held, peer.hints_unacknowledged) == (True, (), 0, 1)
 
 
 def upgrade(pair: Pair) -> list[Event]:
     """Start roamroute in the older peer's place; return what that is told within a second."""
-    upgraded = Exchange(pair.older.own, (KEY,), os.urandom)
+    upgraded = Exchange(pair.older.own, (KEY,), os.urandom, OURS | Capability.DAD)
     events: list[Event] = []
     waiting = [(True, datagram) for _, datagram in upgraded.set_peers([pair.older.peer], pair.now).datagrams]
     end = pair.now + 1.0
@@ -122,7 +125,7 @@ def test_it_is_told_everything_after_its_upgrade(pair: Pair) -> None:
     pair.run(1.0)
     assert [type(event).__name__ for event in upgrade(pair)] == ["PeerJoined", "HostHinted"]
     (peer,) = pair.exchange.status()
-    assert (peer.capabilities, peer.hints_held) == (("hints", "reports", "segments"), 1)
+    assert (peer.capabilities, peer.hints_held) == (("hints", "reports", "segments", "dad"), 1)
 
 
 def test_it_is_told_nothing_any_more_after_going_back(pair: Pair) -> None:
@@ -130,6 +133,7 @@ def test_it_is_told_nothing_any_more_after_going_back(pair: Pair) -> None:
     upgrade(pair)
     pair.older = OlderPeer(pair.older.own, pair.older.peer, KEY)
     pair.hear(pair.older.greet())
+    pair.perform(pair.exchange.relay_dad([(said_of(1), None)], pair.now))
     pair.exchange.share_hint(Hint(claim_of(2).mac, 1, FIRST, (LOWER,)), pair.now)
     pair.run(30.0)
     assert pair.older.unknown == []

@@ -10,7 +10,7 @@ from pathlib import Path
 from roamroute.peers import codec
 from roamroute.peers.sealing import Session, SharedKey
 from roamroute.peers.session import Pairing
-from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, Segments, Verdict
+from roamroute.values import Answer, Basis, Claim, DadKind, DadMessage, HandoverReport, Hint, Mac, Segments, Verdict
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "peers-protocol.md"
 BLOCK = re.compile(r"(?<=<!-- vector -->\n```\n).*?(?=```\n<!-- /vector -->)", re.DOTALL)
@@ -26,6 +26,10 @@ ANSWER = Answer(STATION, 7, Verdict.ACCEPTED, 7, LOWER, (IPv6Address("fd44:0:0:1
 HINTS = (Hint(STATION, 7, LOWER, ADDRESSES), Hint(Mac("02:00:5e:44:00:02"), 1, LOWER))
 REPORT = HandoverReport(STATION, 7, withdrawn_s=8.0, forwarded_s=0.0025, converged_s=0.75, diverted_s=0.0015)
 TOKEN = 0x0102030405060708
+SAID = (
+    DadMessage(DadKind.SOLICITATION, ADDRESSES[0], STATION, bytes.fromhex("6e6f6e636521")),
+    DadMessage(DadKind.ADVERTISEMENT, ADDRESSES[1], STATION),
+)
 
 
 def constant(octet: int) -> bytes:
@@ -46,6 +50,8 @@ def vector() -> str:
     claim, answer = codec.encode_message(CLAIM), codec.encode_message(ANSWER)
     hints = b"".join(codec.encode_message(message) for message in (*HINTS, codec.HintsSent(TOKEN)))
     taken, report = codec.encode_message(codec.HintsTaken(TOKEN)), codec.encode_message(REPORT)
+    relayed = b"".join(codec.encode_message(codec.DadRelayed(TOKEN + offset, said)) for offset, said in enumerate(SAID))
+    heard = codec.encode_message(codec.DadTaken((TOKEN, TOKEN + 1)))
     lines = [
         ("key", KEY),
         ("key for hellos", key.rank),
@@ -65,6 +71,10 @@ def vector() -> str:
         ("hints taken, sealed by higher, counter 1", down.seal(taken)),
         ("report, plain", report),
         ("report, sealed by higher, counter 2", down.seal(report)),
+        ("two of what hosts said, plain", relayed),
+        ("two of what hosts said, sealed by lower, counter 2", up.seal(relayed)),
+        ("their acknowledgement, plain", heard),
+        ("their acknowledgement, sealed by higher, counter 3", down.seal(heard)),
     ]
     return "".join(f"{name}:\n{wrapped(value)}" for name, value in lines)
 
