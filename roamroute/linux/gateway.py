@@ -4,7 +4,7 @@ A Linux station empties its neighbour cache when the carrier drops (ndisc_evict_
 the 4-way handshake has ended, which the access point drops, and asks again after a second: its uplink stands still for
 so long. An unsolicited Neighbour Advertisement right after the association ends that (docs/linux-facts.md).
 
-Only addresses that are on the link are told: the fixed gateway, fe80::1, and the link's IPv4 addresses.
+Only addresses that are on the link are told: the fixed gateway's, and the link's IPv4 addresses.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ With 802.11r (FT-PSK, wpa_supplicant 2.10) it always is: the first frame is lost
 class GatewayAdvertiser:
     """Sends on any link. Never raises; what fails is told in the log, once a while."""
 
-    def __init__(self, log: Log, sender: FrameSender | None = None) -> None:
-        """`sender`: one that others use too and close; without it there will be one of our own."""
+    def __init__(self, log: Log, sender: FrameSender | None = None, gateway: IPv6Address = GATEWAY) -> None:
+        """`sender`: one that others use too and close; without it there will be one of our own.
+
+        `gateway`: the fixed link-local address of the access points.
+        """
+        self._gateway = gateway
         self._sender = sender or FrameSender(log)
         self._is_sender_ours = sender is None
         self._pending: set[asyncio.TimerHandle] = set()
@@ -55,8 +59,8 @@ class GatewayAdvertiser:
         if mac is None:
             return
         for address in self._sender.addresses_of(link):
-            if address == GATEWAY:
-                yield advertisements.neighbour_advertisement(mac, station, GATEWAY)
+            if address == self._gateway and isinstance(address, IPv6Address):
+                yield advertisements.neighbour_advertisement(mac, station, address)
             elif isinstance(address, IPv4Address):
                 yield advertisements.arp_announcement(mac, station, address)
 

@@ -10,6 +10,9 @@ from roamroute.wire import ethernet
 
 REQUEST, REPLY = 1, 2
 UNSPECIFIED = bytes(4)
+PROXY_MARK = b"roamroute ap proxy"
+"""Behind the packet, where an Ethernet frame is padded to its least length and nobody looks: an access point sent it on
+behalf of a host elsewhere, and another one on the same layer 2 must not take it for a host's own."""
 _PACKET_BYTES = 28
 _ETHERNET_IPV4 = struct.pack("!HHBB", 1, ethernet.ETH_P_IP, 6, 4)
 
@@ -41,7 +44,12 @@ def dissect(packet: bytes) -> ArpPacket | None:
     return ArpPacket(packet[6] << 8 | packet[7], packet[8:14], packet[14:18], packet[18:24], packet[24:28])
 
 
+def is_proxys(packet: bytes) -> bool:
+    """Whether what follows the Ethernet header bears `PROXY_MARK`."""
+    return packet[_PACKET_BYTES : _PACKET_BYTES + len(PROXY_MARK)] == PROXY_MARK
+
+
 def compose(destination: bytes, packet: ArpPacket) -> bytes:
-    """The frame, sent by the hardware that the packet names as its sender's."""
+    """The frame, sent by the hardware that the packet names as its sender's; the caller may add `PROXY_MARK`."""
     body = _ETHERNET_IPV4 + struct.pack("!H6s4s6s4s", *packet)
     return ethernet.header(destination, packet.sender_hardware, ethernet.ETH_P_ARP) + body

@@ -5,8 +5,7 @@ discovery is RFC 4861 with its checks of §6.1 and §7.1, the Nonce option RFC 3
 conflict detection for IPv4 RFC 5227. What is heard is a candidate: whoever sends frames can write anything into them.
 
 What an access point hands out for a host elsewhere must not be taken for a host's own by another access point on the
-same layer 2. Solicitations carry `icmpv6.PROXY_FLOW_LABEL`; advertisements name another link-layer address than their
-sender's. ARP has no room for a mark: there the sender is an access point's MAC, and nothing else tells.
+same layer 2: neighbour discovery of ours carries `icmpv6.PROXY_FLOW_LABEL`, and ARP `arp.PROXY_MARK`.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ SNAP_BYTES = 1514
 MAX_NONCE_BYTES = 30
 """An option of 32 octets. Linux and FreeBSD send 6; RFC 3971 §5.3.2 knows a least length (6) and no greatest."""
 
+_ACCEPT, _DROP = (bpf.RET, 0, 0, SNAP_BYTES), (bpf.RET, 0, 0, 0)
 _NONCE = 14
 _PLAIN = 0
 """An NA of which no flag is set: unsolicited, and no one's cache entry is overridden by it."""
@@ -60,6 +60,8 @@ def parse(frame: bytes) -> DadMessage | RouterSolicitation | HeardRouter | None:
         return RouterSolicitation(sender, IPv6Address(message.source))
     if message.kind == icmpv6.ROUTER_ADVERTISEMENT:
         return router_advertisements.read(sender, message)
+    if message.flow_label == icmpv6.PROXY_FLOW_LABEL:
+        return None
     target = IPv6Address(message.target)
     if target.is_unspecified or target.is_loopback:
         return None
@@ -69,7 +71,7 @@ def parse(frame: bytes) -> DadMessage | RouterSolicitation | HeardRouter | None:
         ):
             return None
         return DadMessage(DadKind.ADVERTISEMENT, target, sender)
-    if message.source != icmpv6.UNSPECIFIED or message.flow_label == icmpv6.PROXY_FLOW_LABEL:
+    if message.source != icmpv6.UNSPECIFIED:
         return None
     return DadMessage(DadKind.SOLICITATION, target, sender, _nonce(message))
 
@@ -86,20 +88,15 @@ def solicitation(source: Mac, message: DadMessage, station: Mac | None) -> bytes
     Raises: ValueError unless `is_nonce`.
     """
     hardware = ethernet.octets(source)
+    target = message.target.packed
     if isinstance(message.target, IPv4Address):
-        destination = ethernet.BROADCAST if station is None else ethernet.octets(station)
-        return arp.compose(
-            destination, ArpPacket(arp.REQUEST, hardware, arp.UNSPECIFIED, bytes(6), message.target.packed)
-        )
+        return _arp_frame(station, ArpPacket(arp.REQUEST, hardware, arp.UNSPECIFIED, bytes(6), target))
     if not is_nonce(message.nonce):
         raise ValueError(f"a nonce of {len(message.nonce)} bytes")
-    target = message.target.packed
-    group = icmpv6.solicited_node(target)
     body = struct.pack("!BBHI", icmpv6.NEIGHBOUR_SOLICITATION, 0, 0, 0) + target
     if message.nonce:
         body += icmpv6.option(_NONCE, message.nonce)
-    destination = ethernet.group_of(group) if station is None else ethernet.octets(station)
-    return icmpv6.compose(destination, hardware, icmpv6.UNSPECIFIED, group, body, flow_label=icmpv6.PROXY_FLOW_LABEL)
+    return _ipv6_frame(hardware, station, icmpv6.UNSPECIFIED, icmpv6.solicited_node(target), body)
 
 
 def advertisement(source: Mac, message: DadMessage, station: Mac | None) -> bytes:
@@ -113,13 +110,11 @@ def advertisement(source: Mac, message: DadMessage, station: Mac | None) -> byte
     target = message.target.packed
     if isinstance(message.target, IPv4Address):
         if station is None:
-            return arp.compose(ethernet.BROADCAST, ArpPacket(arp.REQUEST, hardware, target, bytes(6), target))
-        asker = ethernet.octets(station)
-        return arp.compose(asker, ArpPacket(arp.REPLY, hardware, target, asker, arp.UNSPECIFIED))
+            return _arp_frame(None, ArpPacket(arp.REQUEST, hardware, target, bytes(6), target))
+        return _arp_frame(station, ArpPacket(arp.REPLY, hardware, target, ethernet.octets(station), arp.UNSPECIFIED))
     body = struct.pack("!BBHI", icmpv6.NEIGHBOUR_ADVERTISEMENT, 0, 0, _PLAIN) + target
     body += icmpv6.option(icmpv6.TARGET_LINK_LAYER_ADDRESS, ethernet.octets(message.mac))
-    destination = ethernet.group_of(icmpv6.ALL_NODES) if station is None else ethernet.octets(station)
-    return icmpv6.compose(destination, hardware, target, icmpv6.ALL_NODES, body)
+    return _ipv6_frame(hardware, station, target, icmpv6.ALL_NODES, body)
 
 
 def router_solicitation(source: Mac, address: IPv6Address) -> bytes:
@@ -136,65 +131,84 @@ def discovery_filter(muted: Iterable[Mac] = ()) -> bytes:
     """Classic BPF for a packet socket: RS, RA, NS from the unspecified address, NA to all-nodes, ARP probes,
     announcements and replies to probes; nothing of `muted`, nothing that we or another access point's proxy sent.
     """
-    accept, drop = (bpf.RET, 0, 0, SNAP_BYTES), (bpf.RET, 0, 0, 0)
-    start = ethernet.HEADER_BYTES
-    packed = [int.from_bytes(icmpv6.ALL_NODES[place : place + 4], "big") for place in range(0, 16, 4)]
-    sender, target = start + 14, start + 24
-    is_arp = [
-        (bpf.LD_ABS, 0, 0, target),
-        (bpf.TAX, 0, 0, 0),
-        (bpf.LD_ABS, 0, 0, sender),
-        (bpf.JEQ_X, 0, 1, 0),
-        accept,  # announced
-        (bpf.JEQ, 0, 1, 0),
-        accept,  # a probe
-        (bpf.LD_ABS, 0, 0, target),
-        (bpf.JEQ, 0, 1, 0),
-        accept,  # the reply to a probe
-        drop,
-    ]
-    is_solicitation = [
-        instruction
-        for place in range(4)
-        for instruction in ((bpf.LD_ABS, 0, 0, start + 8 + 4 * place), (bpf.JEQ, 1, 0, 0), drop)
-    ]
-    is_solicitation += [
-        (bpf.LD_ABS, 0, 0, start),
-        (bpf.AND, 0, 0, 0xFFFFF),
-        (bpf.JEQ, 0, 1, icmpv6.PROXY_FLOW_LABEL),
-        drop,
-        accept,
-    ]
-    is_advertisement = [
-        instruction
-        for place, word in enumerate(packed)
-        for instruction in ((bpf.LD_ABS, 0, 0, start + 24 + 4 * place), (bpf.JEQ, 1, 0, word), drop)
-    ]
-    is_ipv6 = [
-        (bpf.LDB_ABS, 0, 0, start + 6),
-        (bpf.JEQ, 1, 0, icmpv6.ICMPV6),
-        drop,
-        (bpf.LDB_ABS, 0, 0, start + icmpv6.HEADER_BYTES),
-        (bpf.JEQ, 0, 1, icmpv6.ROUTER_SOLICITATION),
-        accept,
-        (bpf.JEQ, 0, 1, icmpv6.ROUTER_ADVERTISEMENT),
-        accept,
-        (bpf.JEQ, 0, len(is_solicitation), icmpv6.NEIGHBOUR_SOLICITATION),
-        *is_solicitation,
-        (bpf.JEQ, 1, 0, icmpv6.NEIGHBOUR_ADVERTISEMENT),
-        drop,
-        *is_advertisement,
-        accept,
-    ]
+    is_arp, is_ipv6 = _arp_program(), _ipv6_program()
     return bpf.assemble(
         *bpf.foreign_and_untagged(muted),
         (bpf.LDH_ABS, 0, 0, 12),
         (bpf.JEQ, 0, len(is_arp), ethernet.ETH_P_ARP),
         *is_arp,
         (bpf.JEQ, 1, 0, ethernet.ETH_P_IPV6),
-        drop,
+        _DROP,
         *is_ipv6,
     )
+
+
+def _arp_program() -> list[bpf.Instruction]:
+    start = ethernet.HEADER_BYTES
+    sender, target, behind = start + 14, start + 24, start + 28
+    return [
+        (bpf.LD_LENGTH, 0, 0, 0),
+        (bpf.JGE, 0, 3, behind + 4),
+        (bpf.LD_ABS, 0, 0, behind),
+        (bpf.JEQ, 0, 1, int.from_bytes(arp.PROXY_MARK[:4], "big")),
+        _DROP,
+        (bpf.LD_ABS, 0, 0, target),
+        (bpf.TAX, 0, 0, 0),
+        (bpf.LD_ABS, 0, 0, sender),
+        (bpf.JEQ_X, 0, 1, 0),
+        _ACCEPT,  # announced
+        (bpf.JEQ, 0, 1, 0),
+        _ACCEPT,  # a probe
+        (bpf.LD_ABS, 0, 0, target),
+        (bpf.JEQ, 0, 1, 0),
+        _ACCEPT,  # the reply to a probe
+        _DROP,
+    ]
+
+
+def _ipv6_program() -> list[bpf.Instruction]:
+    start = ethernet.HEADER_BYTES
+    from_nobody = _must_be(start + 8, icmpv6.UNSPECIFIED)
+    return [
+        (bpf.LDB_ABS, 0, 0, start + 6),
+        (bpf.JEQ, 1, 0, icmpv6.ICMPV6),
+        _DROP,
+        (bpf.LD_ABS, 0, 0, start),
+        (bpf.AND, 0, 0, 0xFFFFF),
+        (bpf.JEQ, 0, 1, icmpv6.PROXY_FLOW_LABEL),
+        _DROP,
+        (bpf.LDB_ABS, 0, 0, start + icmpv6.HEADER_BYTES),
+        (bpf.JEQ, 0, 1, icmpv6.ROUTER_SOLICITATION),
+        _ACCEPT,
+        (bpf.JEQ, 0, 1, icmpv6.ROUTER_ADVERTISEMENT),
+        _ACCEPT,
+        (bpf.JEQ, 0, len(from_nobody) + 1, icmpv6.NEIGHBOUR_SOLICITATION),
+        *from_nobody,
+        _ACCEPT,
+        (bpf.JEQ, 1, 0, icmpv6.NEIGHBOUR_ADVERTISEMENT),
+        _DROP,
+        *_must_be(start + 24, icmpv6.ALL_NODES),
+        _ACCEPT,
+    ]
+
+
+def _must_be(offset: int, address: bytes) -> list[bpf.Instruction]:
+    """Drop frames that have another address of sixteen octets there."""
+    program: list[bpf.Instruction] = []
+    for place in range(0, 16, 4):
+        word = int.from_bytes(address[place : place + 4], "big")
+        program += [(bpf.LD_ABS, 0, 0, offset + place), (bpf.JEQ, 1, 0, word), _DROP]
+    return program
+
+
+def _arp_frame(station: Mac | None, packet: ArpPacket) -> bytes:
+    destination = ethernet.BROADCAST if station is None else ethernet.octets(station)
+    return arp.compose(destination, packet) + arp.PROXY_MARK
+
+
+def _ipv6_frame(hardware: bytes, station: Mac | None, source: bytes, group: bytes, message: bytes) -> bytes:
+    destination = ethernet.group_of(group) if station is None else ethernet.octets(station)
+    return icmpv6.compose(destination, hardware, source, group, message, flow_label=icmpv6.PROXY_FLOW_LABEL)
 
 
 def _nonce(message: DiscoveryMessage) -> bytes:
@@ -206,7 +220,12 @@ def _nonce(message: DiscoveryMessage) -> bytes:
 
 def _arp(hardware: bytes, body: bytes) -> DadMessage | None:
     packet = arp.dissect(body)
-    if packet is None or packet.sender_hardware != hardware or packet.operation not in (arp.REQUEST, arp.REPLY):
+    if (
+        packet is None
+        or arp.is_proxys(body)
+        or packet.sender_hardware != hardware
+        or packet.operation not in (arp.REQUEST, arp.REPLY)
+    ):
         return None
     is_answer = packet.operation == arp.REPLY and packet.target == arp.UNSPECIFIED
     if packet.is_probe:

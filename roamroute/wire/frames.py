@@ -110,13 +110,13 @@ def _ipv6(sender: Mac, hardware: bytes, packet: bytes) -> Sighting | None:
 def _discovery(sender: Mac, hardware: bytes, message: DiscoveryMessage) -> Sighting | None:
     if message.kind == icmpv6.ROUTER_SOLICITATION:
         return _seen(sender, message.source, Telling.ROUTER_SOLICITATION)
+    if message.flow_label == icmpv6.PROXY_FLOW_LABEL:
+        return None  # another access point hands it out
     if message.kind == icmpv6.NEIGHBOUR_ADVERTISEMENT:
         if message.names_other_hardware(icmpv6.TARGET_LINK_LAYER_ADDRESS, hardware):
             return None  # told on behalf of another: a proxy
         return _seen(sender, message.target, Telling.ADVERTISEMENT)
     if message.source == icmpv6.UNSPECIFIED:
-        if message.flow_label == icmpv6.PROXY_FLOW_LABEL:
-            return None  # another access point hands it out
         return _seen(sender, message.target, Telling.DUPLICATE_DETECTION)
     if message.names_other_hardware(icmpv6.SOURCE_LINK_LAYER_ADDRESS, hardware):
         return None
@@ -125,7 +125,12 @@ def _discovery(sender: Mac, hardware: bytes, message: DiscoveryMessage) -> Sight
 
 def _arp(sender: Mac, hardware: bytes, body: bytes) -> Sighting | None:
     packet = arp.dissect(body)
-    if packet is None or packet.sender_hardware != hardware or packet.operation not in (arp.REQUEST, arp.REPLY):
+    if (
+        packet is None
+        or arp.is_proxys(body)
+        or packet.sender_hardware != hardware
+        or packet.operation not in (arp.REQUEST, arp.REPLY)
+    ):
         return None
     return _seen(sender, packet.target if packet.is_probe else packet.sender, Telling.ARP)
 

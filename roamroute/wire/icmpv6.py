@@ -25,8 +25,9 @@ ALL_ROUTERS = bytes.fromhex("ff020000000000000000000000000002")
 HEADER_BYTES = 40
 
 PROXY_FLOW_LABEL = 0x44DAD
-"""Marks the duplicate detection that an access point hands out on behalf of a host elsewhere, so that another one on
-the same layer 2 does not take it for a host's own. Hosts send neighbour discovery without a flow label."""
+"""Marks the solicitations and advertisements that an access point hands out on behalf of a host elsewhere, so that
+another one on the same layer 2 does not take them for a host's own. Hosts send neighbour discovery without a flow
+label."""
 
 _SOLICITED_NODE = bytes.fromhex("ff0200000000000000000001ff")
 _HOP_LIMIT = 255

@@ -1,4 +1,4 @@
-"""Duplicate detection and router discovery of a real client's kernel, as the tap on the access point's link hears it."""
+"""Duplicate detection and router discovery of a real client's kernel, as the tap on its access point hears it."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Ears:
 
 
 @asynccontextmanager
-async def listening(**options: int) -> AsyncIterator[tuple[DiscoveryTap, Ears]]:
+async def listening() -> AsyncIterator[tuple[DiscoveryTap, Ears]]:
     ears = Ears()
-    tap = DiscoveryTap(("wlan0",), ears, ears.log, **options)
+    tap = DiscoveryTap(("wlan0",), ears, ears.log)
     task = asyncio.create_task(tap.run())
     await asyncio.sleep(0)
     try:
