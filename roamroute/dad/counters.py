@@ -24,9 +24,10 @@ class DadCounters:
     defended: int = 0
     """Answered by us: addresses of ours and segments."""
     refused_outside: int = 0
-    """The target is in no roaming prefix, or is no host's (subnet-router anycast, network, broadcast)."""
+    """The target is in no roaming prefix, or can be no host's (subnet-router anycast, network, broadcast)."""
     refused_own: int = 0
-    """The sender has a MAC of ours: a frame of ours that came back, or somebody who borrows our MAC."""
+    """The sender has a MAC of ours (a frame of ours that came back, or somebody borrows it) or a group's; or it
+    advertises an address of ours or a segment."""
     refused_echo: int = 0
     """The nonce of one host from another MAC: something on the layer 2 repeats solicitations in its own name."""
     refused_station_limit: int = 0
