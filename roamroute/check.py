@@ -12,13 +12,14 @@ from pathlib import Path
 
 from roamroute import control
 from roamroute.check_handover import check_handover, check_running
+from roamroute.check_neighbours import check_neighbours
 from roamroute.config import Config
 from roamroute.errors import RoamrouteError
 from roamroute.export import ExporterSpec, Finding
 from roamroute.hostapd import check_hostapd, roaming_link_of
 from roamroute.linux import machine
 from roamroute.redirects import are_forbidden
-from roamroute.sysctl import neighbour_table, versions
+from roamroute.sysctl import versions
 from roamroute.values import Seconds
 
 _EXPORTER_LIMIT_S: Seconds = 15.0
@@ -30,7 +31,7 @@ async def check_machine(config: Config, spec: ExporterSpec) -> tuple[Finding, ..
     Raises: ConfigError for mistakes in the exporter's table.
     """
     findings = [*_privilege(), *_interfaces(config), *_forwarding(config), *_redirects(config)]
-    findings += _neighbour_table(config)
+    findings += check_neighbours(config)
     if config.stations.source == "hostapd" and config.roaming.interfaces:
         link_of = roaming_link_of(config.roaming.interfaces)
         findings += await check_hostapd(Path(config.stations.hostapd_dir), link_of, config.roaming.interfaces)
@@ -123,27 +124,6 @@ def _redirects(config: Config) -> Iterator[Finding]:
     else:
         text = "are sent: clients and hosts that are told a way in the middle of a move miss a client for some seconds"
         yield Finding("warning", subject, text, remedy)
-
-
-def _neighbour_table(config: Config) -> Iterator[Finding]:
-    table = neighbour_table(config)
-    for version in versions(config):
-        limits = machine.neighbour_limits(version)
-        subject = f"ipv{version} neighbour table"
-        if limits is None:
-            yield Finding(
-                "unknown", subject, "cannot tell: its limits are visible in the initial network namespace only"
-            )
-        elif limits[2] < table.hard_limit or limits[0] < table.keep:
-            yield Finding(
-                "error",
-                subject,
-                f"room for {limits[2]} entries, {limits[0]} of them kept when stale; "
-                f"{config.neighbours.stations} stations need {table.hard_limit} and {table.keep}",
-                "roamroute config sysctl -c FILE > /etc/sysctl.d/90-roamroute.conf; sysctl --system",
-            )
-        else:
-            yield Finding("ok", subject, f"has room for {limits[2]} entries")
 
 
 async def _exporter(config: Config, spec: ExporterSpec) -> Iterable[Finding]:

@@ -51,6 +51,7 @@ from roamroute.values import (
     Seconds,
     Station,
 )
+from roamroute.whereabouts import Whereabouts
 
 _DEFAULT_POLICY = Policy()
 _DEFAULT_HANDOVER = Handover()
@@ -79,8 +80,8 @@ class Engine:
         self._claims = Claims(self._book, self._ghosts)
         self._hints = Hints(self._book, self._claims, self._ghosts)
         self._trials = Trials(self._book, self._claims)
-        self._presence = Presence(self._book, self._claims, self._ghosts)
-        self._foreign: dict[Address, str] = {}
+        self._whereabouts = Whereabouts(self._book)
+        self._presence = Presence(self._book, self._claims, self._ghosts, self._whereabouts)
         self._known_links: set[str] = set()
         """Links of which a `NeighboursResynced` has told: what a later one adds was not announced before."""
 
@@ -123,7 +124,7 @@ class Engine:
     @property
     def foreign(self) -> Mapping[Address, str]:
         """Host routes of other routers, with their origin; a live read-only view."""
-        return MappingProxyType(self._foreign)
+        return MappingProxyType(self._whereabouts.foreign)
 
     @property
     def forwards(self) -> Mapping[Address, Forward]:
@@ -181,13 +182,13 @@ class Engine:
             case events.LinkLost(link=link):
                 self._presence.link_lost(link)
             case events.MacLearned(mac=mac, link=link):
-                self._presence.mac_learned(mac, link)
+                self._whereabouts.mac_learned(mac, link)
             case events.MacForgotten(mac=mac):
-                self._presence.mac_forgotten(mac)
+                self._whereabouts.mac_forgotten(mac)
             case events.ForeignRouteSeen(address=address, origin=origin):
-                self._foreign_route_seen(address, origin)
+                self._whereabouts.foreign_route_seen(address, origin)
             case events.ForeignRouteLost(address=address):
-                self._foreign_route_lost(address)
+                self._whereabouts.foreign_route_lost(address)
             case events.OwnAddressesChanged(addresses=addresses, macs=macs):
                 self._own_addresses_changed(addresses, macs)
             case events.HostClaimed(claim=claim):
@@ -406,13 +407,13 @@ class Engine:
         book = self._book
         host = book.hosts[entry.mac]
         book.times.cancel(("silent", entry.address))
-        may_sleep = host.station_link == entry.link and not entry.is_doubted
-        if (
-            may_sleep
-            and entry.failed_rounds + 1 < self.policy.sleep_rounds
-            and not self._trials.is_on_trial(entry.address)
-        ):
+        is_associated = host.station_link == entry.link
+        rounds = self.policy.sleep_rounds if is_associated else self.policy.sleep_rounds_unassociated
+        may_sleep = entry.failed_rounds + 1 < rounds and not entry.is_doubted
+        if may_sleep and not self._trials.is_on_trial(entry.address):
             entry.failed_rounds += 1
+            if not is_associated:
+                book.unlearn(entry.mac, "it may be at another port")
             entry.nud = Nud.FAILED
             book.times.set(("probe", entry.address), book.now + self.policy.sleep_pause_s)
             return
@@ -434,7 +435,7 @@ class Engine:
         self._ask_for_lost(entry, "its entry was removed from the neighbour table")
 
     def _ask_for_lost(self, entry: Entry, because: str) -> None:
-        """Pruned or deleted by somebody: the host may well be there. Thousands at once: the routine budget is enough."""
+        """Pruned or deleted by somebody: the host may well be there. Thousands at once: the routine budget will do."""
         entry.nud = Nud.NONE
         if not self._book.is_asked(entry):
             self._book.times.cancel(("probe", entry.address))
@@ -466,23 +467,7 @@ class Engine:
             if not self._admission.admits_address(route.address):
                 self._book.end_lingering(route.address, "the address belongs to a router")
 
-    # -- the routing, the operator ----------------------------------------------------------------------------------
-
-    def _foreign_route_seen(self, address: Address, origin: str) -> None:
-        self._foreign.pop(address, None)
-        self._foreign[address] = origin
-        if len(self._foreign) > 4 * self.policy.addresses_total:
-            del self._foreign[next(iter(self._foreign))]
-        entry = self._book.entries.get(address)
-        if entry is not None and entry.is_wanted:
-            entry.is_doubted = True
-            self._book.probe(entry, f"also announced by {origin}")
-
-    def _foreign_route_lost(self, address: Address) -> None:
-        self._foreign.pop(address, None)
-        entry = self._book.entries.get(address)
-        if entry is not None:
-            entry.is_doubted = False
+    # -- the operator -----------------------------------------------------------------------------------------------
 
     def _drained(self) -> None:
         self._book.is_drained = True

@@ -76,7 +76,7 @@ class Probing:
         after_s = self._collected_after.get(entry.link)
         if after_s is None:
             return float("inf")
-        # The time runs from the last confirmation or use, not from the change to STALE (Linux 6.18 neigh_periodic_work).
+        # The time runs from the last confirmation or use, not from the change to STALE (6.18 neigh_periodic_work).
         return (now if entry.confirmed_at is None else entry.confirmed_at) + max(after_s - _BEFORE_COLLECTION_S, 0.0)
 
     def collect_after(self, after_s: Mapping[str, Seconds], now: Instant) -> None:

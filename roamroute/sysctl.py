@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from roamroute.config import Config
+from roamroute.values import Seconds
 
 _OTHERS = 128  # mesh neighbours and the rest of the machine: the kernel's own default for gc_thresh1
+REACHABLE_S: Seconds = 30.0
+"""RFC 4861 §10 REACHABLE_TIME, which the kernel multiplies by 0.5 to 1.5."""
+RETRANS_S: Seconds = 1.0
+"""RFC 4861 §10 RETRANS_TIMER. A sleeping station answers after its listen interval (10 beacons: 1.02 s) at latest."""
+UNICAST_SOLICITATIONS = 3
+"""RFC 4861 §10 MAX_UNICAST_SOLICIT: one round of the kernel then lasts 3 s, which `policy.trial_s` leaves room for."""
 
 
 @attrs.frozen
@@ -29,6 +38,17 @@ def neighbour_table(config: Config) -> NeighbourTable:
     return NeighbourTable(keep=entries, soft_limit=2 * entries, hard_limit=4 * entries)
 
 
+def stale_time_s(config: Config) -> int:
+    """gc_stale_time: twice the longest time between two confirmations of an address that is only probed.
+
+    It counts from the last confirmation (Linux 6.18), so the time in REACHABLE is part of it, and the wait for the
+    budget when all are due. It matters only above gc_thresh1.
+    """
+    policy = config.policy
+    waits_s = neighbour_table(config).keep / policy.probes_per_second
+    return max(60, math.ceil(2 * (1.5 * REACHABLE_S + policy.stale_probe_after_s + waits_s)))
+
+
 def versions(config: Config) -> tuple[int, ...]:
     """The IP versions of the roaming prefixes, 6 first."""
     return tuple(sorted({prefix.version for prefix in config.roaming.prefixes}, reverse=True))
@@ -47,10 +67,13 @@ def sysctl_fragment(config: Config) -> str:
         forwarding = "net.ipv6.conf.all.forwarding" if version == 6 else "net.ipv4.ip_forward"
         lines += [
             f"{forwarding} = 1",
+            "# up to gc_thresh1 nothing is collected, above gc_thresh2 stale ones at once, above gc_thresh3 nobody is learnt",
             f"net.{name}.neigh.default.gc_thresh1 = {table.keep}",
             f"net.{name}.neigh.default.gc_thresh2 = {table.soft_limit}",
             f"net.{name}.neigh.default.gc_thresh3 = {table.hard_limit}",
         ]
+    for version in versions(config):
+        lines += _link_times(config, f"net.ipv{version}.neigh")
     if 4 in versions(config):
         lines.append("# an address that moved may leave by another interface than the one its packets came in by")
         lines += [f"net.ipv4.conf.{sysctl_key(link)}.rp_filter = 0" for link in config.roaming.interfaces]
@@ -59,6 +82,20 @@ def sysctl_fragment(config: Config) -> str:
         lines.append("# clients must not be told to talk to each other directly: each has its own host route")
         lines += [f"net.ipv4.conf.{sysctl_key(link)}.send_redirects = 0" for link in config.roaming.interfaces]
     return "\n".join(lines) + "\n"
+
+
+def _link_times(config: Config, prefix: str) -> list[str]:
+    links = [sysctl_key(link) for link in config.roaming.interfaces]
+    stale = stale_time_s(config)
+    return [
+        "# above gc_thresh1 a neighbour is collected so long after its last answer: it is probed twice before that",
+        *(f"{prefix}.{link}.gc_stale_time = {stale}" for link in ("default", *links)),
+        "# a station that sleeps answers within a second or two: three solicitations a second apart, not faster",
+        *(f"{prefix}.{link}.retrans_time_ms = {1000 * RETRANS_S:.0f}" for link in links),
+        *(f"{prefix}.{link}.ucast_solicit = {UNICAST_SOLICITATIONS}" for link in links),
+        "# so long what has answered is not asked (times 0.5 to 1.5): shorter costs air, longer finds the dead late",
+        *(f"{prefix}.{link}.base_reachable_time_ms = {1000 * REACHABLE_S:.0f}" for link in links),
+    ]
 
 
 def sysctl_key(link: str) -> str:

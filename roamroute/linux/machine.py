@@ -6,8 +6,11 @@ Reads /proc where that suffices, and asks netlink for the rest (not /sys, which 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import attrs
 
 from roamroute.errors import KernelRefused, MachineUnfit, MalformedInput
 from roamroute.linux.rtnetlink import Requests
+from roamroute.linux.table_watch import NeighbourTables, read_tables
 from roamroute.values import Address, Mac, Prefix
 from roamroute.wire import netlink
 from roamroute.wire.netlink import Message
@@ -75,7 +79,7 @@ def onlink_routes(prefixes: Sequence[Prefix]) -> tuple[tuple[Prefix, str], ...]:
     found: list[tuple[Prefix, str]] = []
     for family in sorted({prefix.version for prefix in prefixes}):
         body = netlink.route_filter_body(netlink.AF_INET6 if family == 6 else netlink.AF_INET, table=254)
-        for message in _dump(netlink.RTM_GETROUTE, body):
+        for message in _dump(netlink.RTM_GETROUTE, body, none_if=errno.ENOENT):  # IPv4: no table while it has no route
             entry = netlink.decode_route(message)
             if (
                 entry.table != 254
@@ -97,11 +101,28 @@ def forwarding(family: int, link: str | None = None) -> bool | None:
     return _flag(Path(f"/proc/sys/net/ipv{family}/conf/{link or 'all'}/forwarding"))
 
 
-def neighbour_limits(family: int) -> tuple[int, int, int] | None:
-    """gc_thresh1 to 3 of IP version `family`; None in a network namespace, which has none of its own."""
-    texts = [_read(Path(f"/proc/sys/net/ipv{family}/neigh/default/gc_thresh{number}")) for number in (1, 2, 3)]
-    numbers = tuple(int(text) for text in texts if text is not None and text.isdecimal())
-    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == 3 else None
+def neighbour_tables() -> NeighbourTables:
+    """The neighbour tables, which are the whole machine's, and the times of this namespace's links.
+
+    Raises: MachineUnfit when netlink does not answer.
+    """
+    try:
+        requests = Requests()
+        try:
+            return read_tables(requests)
+        finally:
+            requests.close()
+    except (KernelRefused, MalformedInput, OSError) as error:
+        raise MachineUnfit(f"the kernel does not answer over netlink: {error}") from error
+
+
+def link_indexes(names: Iterable[str]) -> dict[int, str]:
+    """The names by interface index, of those that exist."""
+    found: dict[int, str] = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            found[socket.if_nametoindex(name)] = name
+    return found
 
 
 def kernel_version() -> tuple[int, int]:
@@ -121,11 +142,11 @@ def _links() -> list[netlink.LinkEntry]:
     return [entry for entry in decoded if entry.family == netlink.AF_UNSPEC]
 
 
-def _dump(kind: int, body: bytes) -> list[Message]:
+def _dump(kind: int, body: bytes, none_if: int | None = None) -> list[Message]:
     try:
         requests = Requests()
         try:
-            return requests.dump(kind, body)
+            return requests.dump(kind, body, none_if=none_if)
         finally:
             requests.close()
     except (KernelRefused, MalformedInput, OSError) as error:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from roamroute.effects import Forget, Probe
 from roamroute.errors import KernelRefused, MalformedInput
 from roamroute.events import (
+    CollectionChanged,
     Event,
     LinkLost,
     MacForgotten,
@@ -28,11 +29,13 @@ from roamroute.events import (
     NeighbourRemoved,
     NeighboursResynced,
     OwnAddressesChanged,
+    ProbesRefused,
 )
 from roamroute.linux import rtnetlink
 from roamroute.linux.links import LinkTable
 from roamroute.linux.repeats import Repeats
-from roamroute.linux.rtnetlink import Log, Notifications, Requests
+from roamroute.linux.rtnetlink import Log, Notifications, Refusal, Requests
+from roamroute.linux.table_watch import LOOK_S, TableWatch, read_tables
 from roamroute.values import Address, Mac, Neighbour, Nud, Seconds
 from roamroute.wire import netlink
 from roamroute.wire.netlink import Message, NeighbourEntry
@@ -84,7 +87,10 @@ class NeighbourSource:
         self._notifications: Notifications | None = None
         self._requests: Requests | None = None
         self._pending: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._lost_at: float = float("-inf")
+        self.watch = TableWatch(log)
+        """How full the kernel's tables are."""
         self.lost_messages = 0
         """How often the kernel dropped notifications."""
 
@@ -120,14 +126,25 @@ class NeighbourSource:
             self._emit_batch(events)
 
     def probe(self, effects: Sequence[Probe]) -> None:
-        """Put the entries into NUD_PROBE, all in one send; entries that do not exist are made, fixed ones are left."""
+        """Put the entries into NUD_PROBE, all in one send; entries that do not exist are made, fixed ones are left.
+
+        Where the table is full, `ProbesRefused` says for which of them.
+        """
         bodies = []
+        addresses: list[Address] = []
         for effect in effects:
             index = self._table.index(effect.link)
             if index is not None and (effect.link, effect.address) not in self._fixed:
                 body = netlink.neighbour_body(index, effect.address, effect.mac, Nud.PROBE)
                 bodies.append((netlink.RTM_NEWNEIGH, netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE, body))
-        self._ask("probe", bodies)
+                addresses.append(effect.address)
+        full = [addresses[each.position] for each in self._ask("probe", bodies) if each.errno == errno.ENOBUFS]
+        if full:
+            now = asyncio.get_running_loop().time()
+            begun = [self.watch.refused(version, now) for version in sorted({each.version for each in full})]
+            if any(begun):
+                self._later(_LOSS_PAUSE_S, self.resync)
+            self._emit_batch([ProbesRefused(tuple(full))])
 
     def forget(self, effects: Sequence[Forget]) -> None:
         """Delete the entries, all in one send; an entry that is not there is no error."""
@@ -138,21 +155,19 @@ class NeighbourSource:
                 bodies.append((netlink.RTM_DELNEIGH, 0, netlink.neighbour_body(index, effect.address, None, 0)))
         self._ask("forget", bodies)
 
-    def _ask(self, what: str, bodies: list[tuple[int, int, bytes]]) -> None:
+    def _ask(self, what: str, bodies: list[tuple[int, int, bytes]]) -> list[Refusal]:
         if not bodies or self._requests is None:
-            return
+            return []
         try:
             refusals = self._requests.transact(bodies)
         except KernelRefused as error:
             self._repeats.tell("warning", f"{what} lost", f'{what} failed because="{error}"')
-            return
-        for refusal in refusals:
-            if refusal.errno in _HARMLESS:
-                continue
-            remedy = "; raise net.ipv6.neigh.default.gc_thresh3" if refusal.errno == errno.ENOBUFS else ""
-            text = f'{what} refused entries={len(refusals)} because="{refusal}{remedy}"'
-            self._repeats.tell("warning", f"{what} {refusal.errno}", text)
-            return
+            return []
+        told = next((each for each in refusals if each.errno not in (*_HARMLESS, errno.ENOBUFS)), None)
+        if told is not None:  # ENOBUFS: the table is full, which is told as such
+            text = f'{what} refused entries={len(refusals)} because="{told}"'
+            self._repeats.tell("warning", f"{what} {told.errno}", text)
+        return refusals
 
     def _open(self) -> None:
         try:
@@ -163,8 +178,29 @@ class NeighbourSource:
             self._close()
             raise
         self.resync()
+        self._look()
+
+    def _look(self) -> None:
+        """See how full the tables are, now and every `LOOK_S`."""
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(LOOK_S, self._look)
+        if self._requests is None:
+            return
+        try:
+            read = read_tables(self._requests)
+        except (KernelRefused, MalformedInput) as error:
+            self._repeats.tell("warning", "tables", f'the neighbour tables cannot be looked at because="{error}"')
+            return
+        if self.watch.look(read, loop.time()):
+            self.resync()
+        after_s = self.watch.collection(read, self._table.roaming)
+        if after_s is not None:
+            self._emit_batch([CollectionChanged(after_s)])
 
     def _close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         if self._pending is not None:
             self._pending.cancel()
             self._pending = None

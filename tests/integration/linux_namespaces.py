@@ -125,20 +125,21 @@ class Logged:
 def neighbour_limits(maximum: int) -> Iterator[None]:
     """Room for `maximum` neighbours. The limits count for the whole host: what was there is restored."""
     files = [Path(f"/proc/sys/net/{family}/neigh/default/gc_thresh3") for family in ("ipv4", "ipv6")]
-    with _in_first_namespace():
+    with in_first_namespace():
         before = [file.read_text() for file in files]
         for file in files:
             file.write_text(str(max(maximum, int(file.read_text()))))
     try:
         yield
     finally:
-        with _in_first_namespace():
+        with in_first_namespace():
             for file, text in zip(files, before, strict=True):
                 file.write_text(text)
 
 
 @contextmanager
-def _in_first_namespace() -> Iterator[None]:
+def in_first_namespace() -> Iterator[None]:
+    """Move this thread to where the tests were started, and back."""
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
 from roamroute.linux import machine
 
-from .linux_namespaces import Bed, make_bed
+from .linux_namespaces import Bed, in_first_namespace, make_bed
 
 
 @pytest.fixture
@@ -67,9 +68,32 @@ def test_on_link_routes_of_the_roaming_prefixes(bed: Bed) -> None:
     }
 
 
-def test_the_limits_of_the_neighbour_table_cannot_be_told_in_a_namespace(bed: Bed) -> None:
-    assert machine.neighbour_limits(6) is None
-    assert machine.neighbour_limits(4) is None
+def test_the_limits_of_the_neighbour_table_are_told_in_a_namespace_too(bed: Bed) -> None:
+    """/proc shows gc_thresh* in the initial network namespace only; RTM_GETNEIGHTBL tells them everywhere."""
+    read = machine.neighbour_tables()
+    for version in (4, 6):
+        with in_first_namespace():
+            texts = [
+                Path(f"/proc/sys/net/ipv{version}/neigh/default/gc_thresh{each}").read_text() for each in (1, 2, 3)
+            ]
+        table = read.tables[version]
+        assert (table.keep, table.soft_limit, table.hard_limit) == tuple(map(int, texts))
+        assert table.entries >= 1
+
+
+def test_the_times_of_each_link_are_those_of_this_namespace(bed: Bed) -> None:
+    bed.on_ap("sysctl -qw net.ipv6.neigh.wlan0.gc_stale_time=423 net.ipv4.neigh.wlan0.retrans_time_ms=250")
+    ((index, name),) = machine.link_indexes(["wlan0", "wlan7"]).items()
+    assert name == "wlan0"
+    times = machine.neighbour_tables().times
+    assert times[6, index].stale_ms == 423_000
+    assert (times[6, index].retrans_ms, times[4, index].retrans_ms) == (1000, 250)
+    assert times[4, index].unicast_solicitations == 3
+
+
+def test_on_link_routes_where_there_is_no_table_yet(bed: Bed) -> None:
+    bed.unplug()
+    assert machine.onlink_routes((ip_network("10.44.0.0/16"),)) == ()
 
 
 def test_the_kernel(bed: Bed) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roamroute.config import parse_config
-from roamroute.sysctl import neighbour_table, sysctl_fragment
+from roamroute.sysctl import neighbour_table, stale_time_s, sysctl_fragment
 
 CONFIG = parse_config(
     """
@@ -41,3 +41,18 @@ def test_where_peers_send_packets_on_mesh_links_are_mentioned() -> None:
 def test_ipv4_is_left_alone_when_only_ipv6_roams() -> None:
     config = parse_config('[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["fd44::/64"]')
     assert "ipv4" not in sysctl_fragment(config)
+
+
+def test_the_times_that_sleeping_stations_need_are_spelled_out_for_each_link() -> None:
+    text = sysctl_fragment(CONFIG)
+    for version in (4, 6):
+        for link in ("wlan0", "br/7"):
+            prefix = f"net.ipv{version}.neigh.{link}"
+            assert f"{prefix}.retrans_time_ms = 1000\n" in text
+            assert f"{prefix}.ucast_solicit = 3\n" in text
+            assert f"{prefix}.gc_stale_time = {stale_time_s(CONFIG)}\n" in text
+
+
+def test_the_stale_time_covers_two_probings_of_everybody() -> None:
+    """45 s in REACHABLE, 45 s until the probe is due, and the budget of 100 a second for all of them."""
+    assert stale_time_s(CONFIG) == 2 * (45 + 45 + (250 * 9 + 128) / 100) // 1 + 1
