@@ -32,6 +32,7 @@ source = "none"
 address = "fd44:0:0:a::1"
 addresses = ["fd44:0:0:a::2"]
 key_file = "{directory}/peers.key"
+[ra]
 [control]
 socket = "{directory}/{name}.sock"
 [log]
@@ -151,7 +152,7 @@ def _measure(ap: Namespace, directory: Path, pid: int) -> list[Figure]:
     routes, counters = status["routes"], status["counters"]
     assert isinstance(routes, dict)
     assert isinstance(counters, dict)
-    name = f"daemon, {HOSTS} hosts x {ADDRESSES} addresses, peers on"
+    name = f"daemon, {HOSTS} hosts x {ADDRESSES} addresses, peers, DAD proxy and RA on"
     return [
         Figure(f"{name}, resident", max(samples), "MiB", bar=60, samples=samples),
         Figure(

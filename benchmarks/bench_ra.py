@@ -62,7 +62,7 @@ def _configuration(directory: Path, name: str, address: int, peer: int) -> str:
     text = text.replace("OURS", f"fd44:0:0:a::{address}")
     if name == "ap1":
         text = text.replace('source = "none"', f'hostapd_dir = "{directory}/hostapd"')
-    return text + "[ra]\n"
+    return text
 
 
 def _link(ap: Namespace, other: Namespace, air: Namespace) -> None:
