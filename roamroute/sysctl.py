@@ -67,7 +67,7 @@ def sysctl_fragment(config: Config) -> str:
         forwarding = "net.ipv6.conf.all.forwarding" if version == 6 else "net.ipv4.ip_forward"
         lines += [
             f"{forwarding} = 1",
-            "# up to gc_thresh1 nothing is collected, above gc_thresh2 stale ones at once, above gc_thresh3 nobody is learnt",
+            "# up to the first nothing is collected, above the second stale ones at once, above the third nobody is learnt",
             f"net.{name}.neigh.default.gc_thresh1 = {table.keep}",
             f"net.{name}.neigh.default.gc_thresh2 = {table.soft_limit}",
             f"net.{name}.neigh.default.gc_thresh3 = {table.hard_limit}",

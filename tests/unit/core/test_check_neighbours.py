@@ -45,7 +45,7 @@ def test_the_kernels_defaults_are_too_small_for_two_thousand_stations() -> None:
 
 @pytest.mark.parametrize("times", [{"retrans_ms": 200}, {"unicast_solicitations": 1}])
 def test_times_that_would_kill_sleepers_are_warned_of(times: dict[str, int]) -> None:
-    finding = findings(**times)[1]
+    finding = findings(ENOUGH, **times)[1]
     assert (finding.level, finding.subject) == ("warning", "wlan0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -54,10 +55,8 @@ def test_what_is_too_short_is_malformed(body: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_value_or_malformed(body: bytes) -> None:
-    try:
+    with contextlib.suppress(MalformedInput):
         decode_table(message(body))
-    except MalformedInput:
-        pass
 
 
 def test_the_request_asks_for_all_tables() -> None:
