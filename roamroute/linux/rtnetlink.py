@@ -330,6 +330,19 @@ def host_route_filter(
     return bpf.assemble(*is_link, *is_ignored, *is_host)
 
 
+def short_route_filter(longest: int) -> bytes:
+    """Classic BPF for `Notifications`: link changes, and routes of a prefix not longer than `longest`.
+
+    Offsets: nlmsg_type 4 (in the machine's order; BPF loads big-endian), rtm_dst_len 17.
+    """
+    from roamroute.wire import bpf
+
+    drop, accept = (bpf.RET, 0, 0, 0), (bpf.RET, 0, 0, 0xFFFFFFFF)
+    program = [(bpf.LDH_ABS, 0, 0, 4)]
+    program += [(bpf.JEQ, 1, 0, _swapped(netlink.RTM_NEWROUTE, 2)), (bpf.JEQ, 0, 2, _swapped(netlink.RTM_DELROUTE, 2))]
+    return bpf.assemble(*program, (bpf.LDB_ABS, 0, 0, 17), (bpf.JGE, 1, 0, longest + 1), accept, drop)
+
+
 def table_filter(tables: Sequence[int], *, ignored_port: int) -> bytes:
     """Classic BPF for `Notifications`: everything but routes in other tables and what `ignored_port` asked for."""
     from roamroute.wire import bpf

@@ -49,6 +49,8 @@ RTN_UNREACHABLE = 7
 RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
 RT_TABLE_COMPAT = 252
+RTNH_F_UNUSABLE = 0x1 | 0x10
+"""RTNH_F_DEAD, RTNH_F_LINKDOWN: the interface is down, or has no carrier."""
 RTPROT_REDIRECT = 1
 RTPROT_KERNEL = 2
 
@@ -122,6 +124,8 @@ class RouteEntry(NamedTuple):
     ifindex: int | None
     metric: int
     gateway: Address | None
+    flags: int = 0
+    """RTM_F_* and RTNH_F_*; of a route with several ways those of the first way are not among them."""
 
 
 class LinkEntry(NamedTuple):
@@ -213,7 +217,7 @@ def decode_route(message: Message) -> RouteEntry:
     data = message.data
     if message.end - message.start < 12:
         raise MalformedInput("netlink: route message too short")
-    family, prefix_length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(data, message.start)
+    family, prefix_length, _, _, table, protocol, _, kind, flags = _ROUTE.unpack_from(data, message.start)
     destination: Address | None = None
     gateway: Address | None = None
     index: int | None = None
@@ -236,7 +240,7 @@ def decode_route(message: Message) -> RouteEntry:
                 pass
     if prefix_length > (128 if family == AF_INET6 else 32):
         raise MalformedInput(f"netlink: prefix length {prefix_length} in family {family}")
-    return RouteEntry(family, prefix_length, destination, table, protocol, kind, index, metric, gateway)
+    return RouteEntry(family, prefix_length, destination, table, protocol, kind, index, metric, gateway, flags)
 
 
 def decode_link(message: Message) -> LinkEntry:
