@@ -13,7 +13,7 @@ import random
 from collections import Counter
 
 from roamroute.admission import Admission
-from roamroute.effects import Announce, Effect, EndForward, Forget, Forward, Note, Unwatch, Watch, Withdraw
+from roamroute.effects import Announce, Effect, EndForward, Forget, Forward, Note, Unlearn, Unwatch, Watch, Withdraw
 from roamroute.forwards import Forwards
 from roamroute.hosts import Entry, Forgotten, Host
 from roamroute.lingering import Lingering
@@ -235,6 +235,11 @@ class Book:
             host.watched_link = None
             self.times.cancel(("watch", host.mac))
 
+    def unlearn(self, mac: Mac, because: str) -> None:
+        """Let the bridges forget the MAC, where they are listened to."""
+        if self.policy.is_following_bridges:
+            self.ask(Unlearn(mac, because))
+
     # -- entries ----------------------------------------------------------------------------------------------------
 
     def admit(self, host: Host, address: Address, link: str) -> Entry | None:
@@ -372,6 +377,8 @@ class Book:
         if entry is not None:
             if entry.mac != mac:
                 self.dispute(entry, link, mac)
+            elif entry.link != link and self.hosts[mac].station_link is None:
+                self.question(link, address, mac, f"is on {entry.link}, but was heard here")
             return
         host = self.hosts.get(mac)
         if host is not None and host.denied.get(address, 0.0) > self.now:

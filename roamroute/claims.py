@@ -7,6 +7,7 @@ vouches for waits for the peers' answers. What the peers' claims do here is in t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import assert_never
 
@@ -31,6 +32,8 @@ each costs every peer two datagrams. Associations are not limited: each costs it
 _ADDRESS_CLAIMS_BURST = 500
 _RETRY_S: Seconds = 5.0  # a claim that a living peer missed is repeated after this time, then after twice as much, …
 _RETRIES = 5  # … so often: 155 s in all, after which its neighbour cache has told it
+_REST_S: Seconds = 5.0  # a host that a peer kept although it answers here is not asked for so long, twice as long …
+_RESTS = 4  # … the next time, at most so often: 80 s
 _RETRY_PAUSE_S: Seconds = 0.02  # between the claims that a peer hears which comes back: 1,000 hosts take 20 s
 
 
@@ -303,27 +306,47 @@ class Claims:
     def _kept(self, host: Host, peer: PeerId, answer: Answer) -> None:
         if host.claim is None or host.claim.basis is not Basis.NEIGHBOUR:
             return
+        named = (*host.claim.addresses, *host.entries)
         self.lose(host, max(host.sequence, answer.sequence), answer.holder or peer, f"the host still answers at {peer}")
+        if self._book.policy.is_following_bridges:
+            self._rest(host, peer, named)
+
+    def _rest(self, host: Host, peer: PeerId, addresses: Iterable[Address]) -> None:
+        """Do not ask the host for a while: it answers here and at a peer, whose layer 2 is ours too."""
+        book = self._book
+        host.rests += 1
+        until = book.now + _REST_S * 2 ** min(host.rests - 1, _RESTS)
+        for address in (*host.denied, *addresses):
+            host.denied[address] = max(until, host.denied.get(address, until))
+        self._trim_denied(host)
+        text = f"{host.mac} answers here and at {peer}: is one layer 2 behind both?"
+        book.ask(Note(f"shared {host.mac}", text))
 
     def _accepted(self, host: Host, peer: PeerId, answer: Answer) -> None:
         for address in answer.denied[:CLAIM_ADDRESSES]:
             self._denied(host, peer, address)
         self._take_over(host, peer, answer)
         host.accepted |= {peer}
+        host.rests = 0
         self._answered(host, peer, "the peers do not object")
 
     def _denied(self, host: Host, peer: PeerId, address: Address) -> None:
         book = self._book
         host.denied.pop(address, None)
         host.denied[address] = book.now + book.policy.denial_s
-        while len(host.denied) > 4 * book.policy.addresses_per_host:
-            del host.denied[next(iter(host.denied))]
-        book.times.set(("denial", host.mac), next(iter(host.denied.values())))
+        self._trim_denied(host)
         book.unbind(host, address)
         entry = host.entries.get(address)
         if entry is not None:
             book.ask(Note(f"denied {address}", f"{address} of {host.mac} is held by another host at {peer}"))
             book.forget(entry, f"another host holds it at {peer}")
+
+    def _trim_denied(self, host: Host) -> None:
+        book = self._book
+        while len(host.denied) > 4 * book.policy.addresses_per_host:
+            del host.denied[next(iter(host.denied))]
+        if host.denied:
+            book.times.set(("denial", host.mac), min(host.denied.values()))
 
     def _take_over(self, host: Host, peer: PeerId, answer: Answer) -> None:
         """Announce what the former holder knew of the host; only from one that had not answered yet."""
@@ -332,6 +355,8 @@ class Claims:
             if link is not None:
                 addresses = answer.addresses[: self._book.policy.addresses_per_host]
                 self._book.resume(host, link, addresses, f"handed over by {peer}")
+                for entry in filter(None, map(host.entries.get, addresses)):
+                    self._vouch(host, entry, f"handed over by {peer}")
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -347,6 +372,8 @@ class Claims:
         """The host is the holder's, by this claim: send on, withdraw, forget, remember what goes with the answer."""
         book = self._book
         if host.holder == book.me or (host.holder is None and host.entries):
+            if host.station_link is None:
+                book.unlearn(host.mac, because)
             here = [entry.address for entry in host.entries.values() if entry.is_wanted]
             host.surrendered = tuple(dict.fromkeys((*here, *book.live_binding(host))))
             host.surrendered_at = book.now
@@ -394,6 +421,13 @@ class Claims:
         may_be_sent = partial(self._may_forward, host, claim)
         forwards.begin(filter(may_be_sent, ours), claim, book.now, True, because)
         forwards.begin(filter(may_be_sent, others), claim, book.now, False, because)
+
+    def divert(self, host: Host, claim: Claim, because: str) -> None:
+        """Send on what arrives for the addresses that are here, while the claim is on trial: it ends with that."""
+        if self._book.handover.is_forwarding:
+            addresses = (entry.address for entry in host.entries.values() if entry.is_wanted)
+            may_be_sent = partial(self._may_forward, host, claim)
+            self._book.forwards.begin(filter(may_be_sent, addresses), claim, self._book.now, True, because)
 
     def bind_named(self, host: Host, claim: Claim) -> None:
         """Remember what the new holder names, like a hint; but what others vouch for is not taken from them by it."""

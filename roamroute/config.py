@@ -20,7 +20,7 @@ from cattrs.errors import ForbiddenExtraKeysError, IterableValidationError, Stru
 from roamroute.config_ra import RaSection, ra_contradictions
 from roamroute.errors import ConfigError
 from roamroute.export import ExporterContext, KernelNumbers
-from roamroute.policy import Policy
+from roamroute.policy import WITHOUT_ASSOCIATIONS, Policy
 from roamroute.values import Address, Prefix, is_interface_name
 
 DEFAULT_PATH = Path("/etc/roamroute/roamroute.toml")
@@ -77,7 +77,8 @@ class StationsSection:
     """`[stations]`: who says which station is associated."""
 
     source: Literal["hostapd", "nl80211", "none"] = "hostapd"
-    """ "none": a dumb AP behind us; then bridge FDB moves and quicker probing stand in."""
+    """ "none": bridges behind us carry the Wi-Fi; what they learn and quicker probing stand in, and the defaults of
+    `[policy]` are others (`policy.WITHOUT_ASSOCIATIONS`)."""
     hostapd_dir: str = "/var/run/hostapd"
 
 
@@ -220,6 +221,7 @@ def parse_config(text: str, name: str = "configuration") -> Config:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError((f"{name}: {error}",)) from None
+    _apply_profile(document)
     try:
         config = _converter().structure(document, Config)
     except cattrs.BaseValidationError as error:
@@ -228,6 +230,13 @@ def parse_config(text: str, name: str = "configuration") -> Config:
     if mistakes:
         raise ConfigError(mistakes)
     return config
+
+
+def _apply_profile(document: dict[str, Any]) -> None:
+    """Fill in the policy that follows from the kind of stations; what `[policy]` says stands."""
+    stations, policy = document.get("stations"), document.get("policy", {})
+    if isinstance(stations, dict) and stations.get("source") == "none" and isinstance(policy, dict):
+        document["policy"] = {**WITHOUT_ASSOCIATIONS, **policy}
 
 
 # -- from TOML to values ------------------------------------------------------------------------------------------

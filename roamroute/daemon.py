@@ -36,6 +36,7 @@ from roamroute.effects import (
     SendAnswer,
     SendClaim,
     ShareHint,
+    Unlearn,
     UnshareHint,
     Unwatch,
     Watch,
@@ -278,6 +279,8 @@ class Daemon:
                     self.packets.watch(link, mac)
                 case Unwatch(link=link, mac=mac):
                     self.packets.unwatch(link, mac)
+                case Unlearn():
+                    self.neighbours.unlearn([effect])
                 case Deauthenticate() if self.hostapd is not None:
                     self.hostapd.deauthenticate(effect)
                 case Note(key=key, because=because):

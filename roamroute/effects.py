@@ -139,6 +139,15 @@ class Unwatch:
 
 
 @attrs.frozen
+class Unlearn:
+    """Let the bridges forget on which port they have learnt the MAC: so its next frame is told of (`MacLearned`), and
+    what is sent to it goes out of every port."""
+
+    mac: Mac
+    because: str
+
+
+@attrs.frozen
 class AdvertiseGateway:
     """Tell a station that has just connected the gateway's MAC, unasked: it need not wait for an answer of its own."""
 
@@ -170,6 +179,7 @@ Effect = (
     | Deauthenticate
     | Watch
     | Unwatch
+    | Unlearn
     | AdvertiseGateway
     | Note
 )

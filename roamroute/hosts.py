@@ -112,6 +112,8 @@ class Host:
     """Since this association a greater claim has been answered by one of ours once."""
     denied: dict[Address, Instant] = attrs.field(factory=dict)
     """Addresses that another host holds at a peer, with the time until which we believe so."""
+    rests: int = 0
+    """How often in a row a peer has kept it although it answered here."""
     watched_link: str | None = None
     """Where we look at the source addresses of its packets, if we do."""
 

@@ -5,6 +5,8 @@ Pure data; the `[policy]` table of the configuration sets the fields by name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from roamroute.values import Seconds, Segments
@@ -37,6 +39,10 @@ class Policy:
     """An associated station may be asleep (802.11 power save): its address is retracted after so many failed rounds of
     the kernel (3 unicast NS each), not after the first."""
 
+    sleep_rounds_unassociated: int = 1
+    """The same for a host that no association event vouches for. Where there are such events it is no station, or one
+    that has gone: one round. Where there are none nobody knows."""
+
     sleep_pause_s: Seconds = 1.0
     """Time between two such rounds: a listen interval of 10 beacons is 1.02 s."""
 
@@ -64,6 +70,16 @@ class Policy:
     trial_s: Seconds = 4.0
     """How long a holder probes before it answers a claim that rests on neighbour discovery: three unicast NS with the
     default retransmission timer (RFC 4861 §10, 1 s), and one to spare."""
+
+    arrival_trial_s: Seconds = 0.0
+    """How long a holder probes before it gives up a host of which no association is known to a claim that rests on
+    neighbour discovery; 0: not at all. The host has just answered the claimant, so it is awake, and answers here too
+    within this time if it hears us: then two routers share one layer 2, and nothing must move to and fro. Meanwhile
+    what arrives is sent on to the claimant, so that nobody waits for the end of it."""
+
+    is_following_bridges: bool = False
+    """Bridges behind us carry the Wi-Fi: what they learn and forget, and other routers' routes that end, are reasons to
+    look for a host; a station's bridge forgets it when a peer has taken it, so that its return is noticed."""
 
     denial_s: Seconds = 30.0
     """An address that another host holds is not asked for again before this."""
@@ -100,6 +116,16 @@ class Policy:
     oscillation_hold_s: Seconds = 10.0
     """So long the host stays where it is then, doubled each time it begins again at once, up to sixteen times this; or
     until it has stayed associated with one access point for `oscillation_window_s`."""
+
+
+WITHOUT_ASSOCIATIONS: Mapping[str, float | bool] = {
+    "is_following_bridges": True,
+    "arrival_trial_s": 0.25,
+    "sleep_rounds_unassociated": 2,
+    "stale_probe_after_s": 10.0,
+}
+"""What `[stations] source = "none"` changes of the defaults: bridges carry the Wi-Fi, and nobody tells who is there.
+Four times as many routine probes as long as the budget lasts: 1,000 addresses are asked every 10 s."""
 
 
 @attrs.frozen

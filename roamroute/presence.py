@@ -1,4 +1,4 @@
-"""Which stations are here: associations, links, and what a bridge learns. Pure; part of the engine.
+"""Which stations are here: associations and links. Pure; part of the engine.
 
 An association claims the host at once and brings back what is remembered of it; its end takes all addresses of the
 host. The end is not always told: a station that roams leaves a ghost behind, which ghosts.py finds and removes.
@@ -12,6 +12,7 @@ from roamroute.effects import AdvertiseGateway
 from roamroute.ghosts import Ghosts
 from roamroute.hosts import Host
 from roamroute.values import Basis, Mac, Neighbour, Seconds, Station, is_group_mac
+from roamroute.whereabouts import Whereabouts
 
 _REAUTHENTICATION_S: Seconds = 2.0  # 802.11 authentication to the end of the 4-way handshake: 0.1 s, 1 s when retried
 
@@ -19,8 +20,9 @@ _REAUTHENTICATION_S: Seconds = 2.0  # 802.11 authentication to the end of the 4-
 class Presence:
     """The part of the engine that deals with stations."""
 
-    def __init__(self, book: Book, claims: Claims, ghosts: Ghosts) -> None:
+    def __init__(self, book: Book, claims: Claims, ghosts: Ghosts, whereabouts: Whereabouts) -> None:
         self._book = book
+        self._whereabouts = whereabouts
         self._claims = claims
         self._ghosts = ghosts
         self._lost_links: set[str] = set()
@@ -119,6 +121,8 @@ class Presence:
                 book.seen(link, host.mac, address)
         if host.denied:
             book.times.set(("denial", host.mac), min(host.denied.values()))
+        elif not host.is_here:
+            book.unlearn(host.mac, "its next packet is to be heard of")
 
     def link_lost(self, link: str) -> None:
         """Its routes go at once. Who is associated on it is hostapd's to say, which may well go on."""
@@ -154,6 +158,8 @@ class Presence:
         known = self._book.hosts.get(mac)
         if known is None and not self._book.policy.is_announcing_unassociated:
             return
+        if known is not None:
+            self._whereabouts.noticed(known, link)
         if known is None or not known.entries:
             self._book.watch(self._book.host(mac), link, "only its link-local address is known")
 
@@ -164,21 +170,3 @@ class Presence:
         else:
             host.watched_link = None
             self._book.watch(host, host.station_link, "still here, no address known")
-
-    def mac_learned(self, mac: Mac, link: str) -> None:
-        """A bridge behind us learned the MAC: where no association is reported, the hint to look for the host."""
-        if not self._is_ours(mac, link):
-            return
-        book = self._book
-        host = book.host(mac)
-        if host.is_here:
-            return
-        for address in book.live_binding(host):
-            book.seen(link, mac, address)
-        book.watch(host, link, "the bridge learned its MAC, no address is here")
-
-    def mac_forgotten(self, mac: Mac) -> None:
-        """The bridge has not heard the MAC for a while, or its port went down."""
-        host = self._book.hosts.get(mac)
-        for entry in list(host.entries.values()) if host is not None else ():
-            self._book.probe(entry, "the bridge forgot its MAC")

@@ -48,6 +48,10 @@ class Questions:
             return None
         return question
 
+    def are_open(self, mac: Mac) -> bool:
+        """True while a host is asked for one of its addresses."""
+        return mac in self._by_mac
+
     def ask(self, address: Address, mac: Mac, link: str, now: Instant) -> bool:
         """Open a question; False when one is open for the address or a bound is reached: then nobody is to be asked."""
         if self.get(address, now) is not None:

@@ -84,12 +84,17 @@ class Trials:
 
     def _judge(self, host: Host, claim: Claim) -> None:
         """The claim is the greatest one: follow it, or test it."""
+        book = self._book
         doubtful = self._doubtful(claim)
         has_room = len(self._trials) < _TRIALS
-        if claim.basis is Basis.NEIGHBOUR and host.station_link is not None and host.entries and has_room:
-            self._open_trial(claim, [*doubtful, *host.entries.values()])
-            self._answer(claim, Verdict.PENDING, host, "on trial")
-            return
+        if claim.basis is Basis.NEIGHBOUR and host.entries and has_room:
+            if host.station_link is not None:
+                self._open_trial(claim, [*doubtful, *host.entries.values()], book.policy.trial_s)
+                self._answer(claim, Verdict.PENDING, host, "on trial")
+                return
+            if book.policy.arrival_trial_s > 0.0:
+                self._test_arrival(host, claim, doubtful)
+                return
         # Without an address of the host there is nothing to test. The station may be a ghost, or live and new.
         is_proof = claim.basis is Basis.ASSOCIATION
         because = f"claimed by {claim.peer}"
@@ -98,19 +103,30 @@ class Trials:
         for address in set(claim.addresses[:CLAIM_ADDRESSES]).difference(denied):
             self._book.unbind_from_others(address, claim.mac)
         if doubtful and has_room:
-            self._open_trial(claim, doubtful)
+            self._open_trial(claim, doubtful, book.policy.trial_s)
             self._answer(claim, Verdict.PENDING, host, "another host has one of its addresses here")
         else:
             self._answer(claim, Verdict.ACCEPTED, host, because, denied)
+
+    def _test_arrival(self, host: Host, claim: Claim, doubtful: list[Entry]) -> None:
+        """Neither here nor there is an association known, and the host has just answered there: it may do so here."""
+        policy = self._book.policy
+        because = f"{claim.peer} has heard from it"
+        self._claims.divert(host, claim, because)
+        handed = tuple(entry.address for entry in host.entries.values() if entry.is_wanted)[:CLAIM_ADDRESSES]
+        self._open_trial(
+            claim, [*doubtful, *host.entries.values()], policy.trial_s if doubtful else policy.arrival_trial_s
+        )
+        self._answer(claim, Verdict.PENDING, host, "on trial, and sent on meanwhile", handed=handed)
 
     def _doubtful(self, claim: Claim) -> list[Entry]:
         """Our entries of other hosts for addresses that the claim names."""
         entries = map(self._book.entries.get, claim.addresses[:CLAIM_ADDRESSES])
         return [entry for entry in entries if entry is not None and entry.mac != claim.mac and entry.is_wanted]
 
-    def _open_trial(self, claim: Claim, doubtful: list[Entry]) -> None:
+    def _open_trial(self, claim: Claim, doubtful: list[Entry], duration: Seconds) -> None:
         self._trials[claim.mac] = Trial(claim, untested={entry.address for entry in doubtful})
-        self._book.times.set(("trial", claim.mac), self._book.now + self._book.policy.trial_s)
+        self._book.times.set(("trial", claim.mac), self._book.now + duration)
         for entry in doubtful:
             self._tested_for.setdefault(entry.address, set()).add(claim.mac)
             self._book.probe(entry, f"{claim.peer} claims it for {claim.mac}")
@@ -176,11 +192,17 @@ class Trials:
         self._answer(claim, Verdict.ACCEPTED, host, f"claimed by {claim.peer}", denied)
 
     def _answer(
-        self, claim: Claim, verdict: Verdict, host: Host, because: str, denied: tuple[Address, ...] = ()
+        self,
+        claim: Claim,
+        verdict: Verdict,
+        host: Host,
+        because: str,
+        denied: tuple[Address, ...] = (),
+        handed: tuple[Address, ...] = (),
     ) -> None:
         is_handed_over = host.holder == claim.peer and verdict in (Verdict.ACCEPTED, Verdict.PENDING)
         surrendered = (address for address in host.surrendered if address not in claim.addresses)
-        addresses = tuple(islice(surrendered, CLAIM_ADDRESSES)) if is_handed_over else ()
+        addresses = tuple(islice(surrendered, CLAIM_ADDRESSES)) if is_handed_over else handed
         age_s = None if host.held_since is None else self._book.now - host.held_since
         answer = Answer(claim.mac, claim.sequence, verdict, host.sequence, host.holder, addresses, denied, age_s)
         self._book.ask(SendAnswer(claim.peer, answer, because))

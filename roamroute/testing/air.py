@@ -71,6 +71,8 @@ class AccessPoint:
         self.forwards: dict[Address, effects.Forward] = {}
         """The fold of what the engine asked to send on; equal to `engine.forwards`."""
         self.watching: dict[Mac, str] = {}
+        self.learned: dict[Mac, str] = {}
+        """What the bridges behind it have learnt, where they carry the Wi-Fi: MAC to link."""
         self.generation = 0
         self._timer: Appointment | None = None
         self._timer_due: Instant | None = None
@@ -154,6 +156,8 @@ class AccessPoint:
                     self.watching.pop(mac, None)
                 case effects.Announce() | effects.Withdraw() | effects.AdvertiseGateway() | effects.Note():
                     pass
+                case effects.Unlearn(mac=mac):
+                    self.learned.pop(mac, None)
                 case effects.Forward(address=address):
                     self.forwards[address] = effect
                 case effects.EndForward(address=address):
