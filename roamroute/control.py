@@ -218,6 +218,7 @@ def status_of(daemon: Daemon) -> dict[str, Any]:
             "is_connected": report.is_connected,
             "problems": [attrs.asdict(problem) for problem in report.problems],
         },
+        "neighbour_table": daemon.neighbours.watch.status(),
         "stations": {
             "source": daemon.config.stations.source,
             "bss": [] if daemon.hostapd is None else [attrs.asdict(bss) for bss in daemon.hostapd.status()],

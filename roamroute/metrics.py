@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from roamroute.daemon import Daemon
     from roamroute.discovery import Discovery
+    from roamroute.linux.table_watch import TableWatch
     from roamroute.peering import Peering
 
 
@@ -49,6 +50,7 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
                 up = sum(peer.is_up for peer in daemon.peering.channel.status().peers)
                 yield GaugeMetricFamily("roamroute_peers_up", "peers with a session", up)
                 yield from self._handovers(daemon.peering)
+            yield from self._neighbour_table(daemon.neighbours.watch)
             if daemon.discovery is not None:
                 yield from self._discovery(daemon.discovery)
             counted = CounterMetricFamily("roamroute_handled", "events and effects by kind", labels=["kind"])
@@ -67,6 +69,17 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
                 buckets = list(zip(limits, accumulate(histogram.counts), strict=True))
                 steps.add_metric([side.value, step], buckets, histogram.sum_s)
             yield steps
+
+        def _neighbour_table(self, watch: TableWatch) -> Iterator[Metric]:
+            entries = GaugeMetricFamily("roamroute_neighbour_table_entries", "of the whole machine", labels=["version"])
+            limit = GaugeMetricFamily("roamroute_neighbour_table_limit", "gc_thresh3", labels=["version"])
+            for version, table in sorted(watch.tables.items()):
+                entries.add_metric([str(version)], table.entries)
+                limit.add_metric([str(version)], table.hard_limit)
+            yield entries
+            yield limit
+            text = "times in which the kernel refused new neighbours"
+            yield CounterMetricFamily("roamroute_neighbour_table_overflows", text, value=watch.episodes)
 
         def _discovery(self, discovery: Discovery) -> Iterator[Metric]:
             parts = []
