@@ -34,10 +34,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         console.print(f"  problem: {problem['text']}\n    -> {problem['remedy']}")
     for version, table in status["neighbour_table"].items():
         if isinstance(table, Mapping) and table["is_overflowing"]:
-            console.print(
-                f"  the {version} neighbour table OVERFLOWS: {table['entries']} entries, room for {table['gc_thresh3']}\n"
-                "    -> roamroute config sysctl"
-            )
+            fill = f"{table['entries']} entries, room for {table['gc_thresh3']}"
+            console.print(f"  the {version} neighbour table OVERFLOWS: {fill}\n    -> roamroute config sysctl")
     for address, why in routes["refused"].items():
         console.print(f"  the kernel refused {address}: {why}")
     _print_hosts(console, status["hosts"])

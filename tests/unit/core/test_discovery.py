@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -15,10 +15,11 @@ from roamroute import daemon as daemon_module
 from roamroute import discovery, events
 from roamroute.config import parse_config
 from roamroute.control import status_of
+from roamroute.dad import DadEffect, DadProxy, Defend, HandOut, Relay
 from roamroute.daemon import Daemon
 from roamroute.tables import print_status
 from roamroute.testing.exporters import FAKE_SPEC
-from roamroute.values import DadKind, DadMessage, Hint, Mac, Neighbour, Nud, PeerId, Station
+from roamroute.values import DadKind, DadMessage, Hint, Instant, Mac, Neighbour, Nud, PeerId, Station
 from roamroute.wire.discovery import RouterSolicitation, parse
 from roamroute.wire.router_advertisements import HeardRouter
 
@@ -49,7 +50,6 @@ class Air:
 
     heard: Callable[[str, Any], None] | None = None
     sent: list[tuple[str, bytes]] = attrs.Factory(list)
-    relayed: list[DadMessage] = attrs.Factory(list)
 
     def advertised(self) -> list[tuple[str, int]]:
         """The router advertisements: to which link-layer address, with which router lifetime."""
@@ -97,6 +97,24 @@ def daemon_of(directory: Path, more: str = "") -> Daemon:
     return Daemon(parse_config(CONFIGURATION + more.format(key=key)), FAKE_SPEC)
 
 
+@attrs.define
+class Proxy:
+    """Instead of the DAD proxy: asks for these effects, whatever it hears."""
+
+    effects: list[DadEffect]
+    next_wakeup: Instant | None = None
+
+    def heard(self, _link: str, _message: DadMessage, _now: Instant) -> list[DadEffect]:
+        return self.effects
+
+    def told(self, _peer: PeerId, _message: DadMessage, _now: Instant) -> list[DadEffect]:
+        return self.effects
+
+
+def use(part: discovery.Discovery, *effects: DadEffect) -> None:
+    part.dad = cast(DadProxy, Proxy(list(effects)))
+
+
 def part_of(daemon: Daemon) -> discovery.Discovery:
     assert daemon.discovery is not None
     return daemon.discovery
@@ -106,48 +124,48 @@ def question(mac: Mac = FIRST) -> DadMessage:
     return DadMessage(DadKind.SOLICITATION, ADDRESS, mac, bytes(6))
 
 
-async def test_what_a_station_asks_goes_to_the_peers_and_to_the_other_stations(
-    air: Air, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_peers_are_told_before_stations(air: Air, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = daemon_of(tmp_path, PEERS)
     assert daemon.peering is not None
-    order: list[str] = []
-    told: list[tuple[DadMessage, Collection[PeerId] | None]] = []
-
-    def relay_dad(message: DadMessage, peers: Collection[PeerId] | None) -> None:
-        told.append((message, peers))
-        order.append("told")
-
-    monkeypatch.setattr(daemon.peering.channel, "relay_dad", relay_dad)
+    order: list[object] = []
+    monkeypatch.setattr(daemon.peering.channel, "relay_dad", lambda *what: order.append(what))
     monkeypatch.setattr(part_of(daemon)._sender, "send", lambda *_: order.append("sent"))
-    for mac in (FIRST, SECOND):
-        daemon.take([events.StationConnected(Station(mac, "wlan0"))])
+    use(part_of(daemon), HandOut("wlan0", question(), (SECOND,)), Relay(question(), (OTHER,)))
     assert air.heard is not None
     air.heard("wlan0", question())
-    assert told == [(question(), None)]
-    assert order == ["told", "sent"]
-    part_of(daemon).close()
+    assert order == [(question(), (OTHER,)), "sent"]
 
 
-async def test_what_a_peer_tells_is_said_on_the_client_link(air: Air, tmp_path: Path) -> None:
-    daemon = daemon_of(tmp_path, PEERS)
-    part_of(daemon).told(OTHER, question())
-    ((link, frame),) = air.sent
-    assert link == "wlan0"
-    assert frame[:6].hex(":") == "33:33:ff:00:00:0a"
-    assert bytes(6) in frame
-    part_of(daemon).close()
+async def test_a_question_is_handed_out_to_the_group_or_to_stations(air: Air, tmp_path: Path) -> None:
+    part = part_of(daemon_of(tmp_path, PEERS))
+    use(part, HandOut("wlan0", question()), HandOut("wlan0", question(), (FIRST, SECOND)), HandOut("gone", question()))
+    part.told(OTHER, question(ABSENT))
+    assert [(link, frame[:6].hex(":")) for link, frame in air.sent] == [
+        ("wlan0", "33:33:ff:00:00:0a"),
+        ("wlan0", FIRST),
+        ("wlan0", SECOND),
+    ]
+
+
+async def test_an_address_of_ours_is_defended_with_the_link_s_mac(air: Air, tmp_path: Path) -> None:
+    part = part_of(daemon_of(tmp_path))
+    use(part, Defend("wlan0", ADDRESS, FIRST))
+    assert air.heard is not None
+    air.heard("wlan0", question())
+    ((_, frame),) = air.sent
+    assert frame[:6].hex(":") == FIRST
+    assert frame.endswith(bytes.fromhex("0201" + OURS.replace(":", "")))  # the target link-layer address option
 
 
 async def test_everything_is_shown_to_who_follows(air: Air, tmp_path: Path) -> None:
     daemon = daemon_of(tmp_path, PEERS)
+    use(part_of(daemon), HandOut("wlan0", question()))
     shown: list[object] = []
     end = daemon.observe(lambda kind, value: shown.append((kind, type(value).__name__)))
     part_of(daemon).told(OTHER, question())
     end()
     part_of(daemon).told(OTHER, question(SECOND))
     assert shown == [("discovery", "DadTold"), ("discovery", "HandOut")]
-    part_of(daemon).close()
 
 
 async def test_a_station_is_told_its_router_as_soon_as_it_has_connected(air: Air, tmp_path: Path) -> None:
@@ -174,9 +192,9 @@ async def test_while_drained_this_is_no_default_router_and_addresses_stay_unique
     part.handled(events.Drained())
     part.handled(events.StationConnected(Station(FIRST, "wlan0")))
     assert air.advertised()[1:] == [(FIRST, 0)]
-    before = len(air.sent)
-    part.told(OTHER, question(SECOND))
-    assert len(air.sent) > before
+    use(part, HandOut("wlan0", question()))
+    part.told(OTHER, question())
+    assert air.sent[-1][1][:6].hex(":") == "33:33:ff:00:00:0a"
     part.handled(events.Resumed())
     part.handled(events.StationConnected(Station(SECOND, "wlan0")))
     assert air.advertised()[-1] == (SECOND, 9000)
