@@ -146,14 +146,24 @@ def test_any_packet_gives_a_value_or_one_error(kind: int, payload: bytes, follow
 def run_filter(program: bytes, frame: bytes, *, packet_type: int = 0, has_tag: bool = False) -> int:
     """Interpret classic BPF as linux/filter.h defines it."""
     instructions = [struct.unpack_from("=HBBI", program, offset) for offset in range(0, len(program), 8)]
-    accumulator, counter = 0, 0
+    accumulator, index, counter = 0, 0, 0
     while True:
         code, if_true, if_false, operand = instructions[counter]
         counter += 1
         if code == bpf.RET:
             return int(operand)
-        if code == bpf.JEQ:
-            counter += if_true if accumulator == operand else if_false
+        if code in (bpf.JEQ, bpf.JEQ_X, bpf.JGE):
+            is_so = accumulator >= operand if code == bpf.JGE else accumulator == (operand, index)[code == bpf.JEQ_X]
+            counter += if_true if is_so else if_false
+            continue
+        if code == bpf.TAX:
+            index = accumulator
+            continue
+        if code == bpf.AND:
+            accumulator &= operand
+            continue
+        if code == bpf.LD_LENGTH:
+            accumulator = len(frame)
             continue
         if operand == bpf.PACKET_TYPE:
             accumulator = packet_type
