@@ -13,6 +13,7 @@ from pathlib import Path
 from roamroute import control
 from roamroute.check_handover import check_handover, check_running
 from roamroute.check_neighbours import check_neighbours
+from roamroute.check_ra import check_heard, check_ra
 from roamroute.config import Config
 from roamroute.errors import RoamrouteError
 from roamroute.export import ExporterSpec, Finding
@@ -37,8 +38,9 @@ async def check_machine(config: Config, spec: ExporterSpec) -> tuple[Finding, ..
         findings += await check_hostapd(Path(config.stations.hostapd_dir), link_of, config.roaming.interfaces)
     findings += check_handover(config)
     findings += await _exporter(config, spec)
+    findings += [finding async for finding in check_ra(config)]
     findings += _daemon(config)
-    return tuple(findings)
+    return tuple(dict.fromkeys(findings))
 
 
 def _privilege() -> Iterator[Finding]:
@@ -149,6 +151,7 @@ def _daemon(config: Config) -> Iterator[Finding]:
         yield Finding("warning", "roamroute", str(error), "roamroute run -c FILE")
         return
     yield from check_running(status)
+    yield from check_heard(config, status)
     routes = status["routes"]
     yield Finding(
         "ok", "roamroute", f"is running: {routes['wanted']} host routes wanted, {routes['installed']} installed"
