@@ -39,6 +39,10 @@ class Askers:
         found = [origin for origin, _ in self._live(target, now) if isinstance(origin, IPv6Address | IPv4Address)]
         return list(dict.fromkeys(found))
 
+    def last(self, target: Address, now: Instant) -> Instant | None:
+        """When somebody asked last; None: not within the last seconds."""
+        return max(self._of(target, now).values(), default=None)
+
     def _live(self, target: Address, now: Instant) -> list[tuple[Origin, Mac]]:
         return [key for key, when in self._of(target, now).items() if now - when <= ASKED_S]
 

@@ -117,7 +117,7 @@ class DadProxy:
         if message.mac in self._view.own_macs:
             self.counters.refused_own += 1
             return []
-        is_repeat = self._is_same(self._heard, link, message, COPY_S, now)
+        is_repeat = self._heard.get((link, message), now, self._copy_s(message, now)) is not None
         is_copy = self._note_heard(link, message, now)
         if is_repeat:
             self.counters.repeats += 1
@@ -217,7 +217,8 @@ class DadProxy:
 
     def _note_heard(self, link: str, message: DadMessage, now: Instant) -> bool:
         """Remember it; True when another link of ours has just heard the same transmission."""
-        same_s = _MEMORY_S if message.nonce else COPY_S
+        copy_s = self._copy_s(message, now)
+        same_s = _MEMORY_S if message.nonce else copy_s
         self._heard.put((link, message), True, now)
         self._present.put(message.mac, link, now)
         origin = self._handed.get((link, message), now, same_s)
@@ -230,16 +231,15 @@ class DadProxy:
             self._relations.joined(link, origin, now)
         is_copy = False
         for other in self._links:
-            if other != link and self._is_same(self._heard, other, message, same_s, now):
+            if other != link and self._heard.get((other, message), now, same_s):
                 self._relations.joined(link, other, now)
-                is_copy = is_copy or self._is_same(self._heard, other, message, COPY_S, now)
+                is_copy = is_copy or self._heard.get((other, message), now, copy_s) is not None
         return is_copy
 
-    @staticmethod
-    def _is_same(
-        memory: Recent[tuple[str, DadMessage], bool], link: str, message: DadMessage, within_s: Seconds, now: Instant
-    ) -> bool:
-        return memory.get((link, message), now, within_s) is not None
+    def _copy_s(self, message: DadMessage, now: Instant) -> Seconds:
+        """Within this time the same again is a copy; an advertisement may be the answer to a new question."""
+        asked = self._askers.last(message.target, now) if message.kind is DadKind.ADVERTISEMENT else None
+        return COPY_S if asked is None else min(COPY_S, now - asked)
 
     # -- who hears of it --------------------------------------------------------------------------------------------
 
@@ -266,13 +266,13 @@ class DadProxy:
 
     def _pass_on(self, link: str, message: DadMessage, origin: Origin, now: Instant) -> list[DadEffect]:
         """From `origin` to `link`, which may be about to hear it by itself."""
-        same_s = _MEMORY_S if message.nonce else COPY_S
-        if self._is_same(self._heard, link, message, same_s, now):
+        copy_s = self._copy_s(message, now)
+        if self._heard.get((link, message), now, _MEMORY_S if message.nonce else copy_s):
             self._relations.joined(link, origin, now)
             self.counters.repeats += 1
             return []
         held = _Held(link, message)
-        if held in self._held or self._handed.get((link, message), now, COPY_S) is not None:
+        if held in self._held or self._handed.get((link, message), now, copy_s) is not None:
             self.counters.repeats += 1
             return []
         hold_s = self._relations.hold_s(link, origin, now)
