@@ -141,7 +141,9 @@ class Client:
         address_count: int = 8,
         has_ipv4: bool = False,
         mtu_bytes: int = 1500,
+        is_configured: bool = False,
     ) -> None:
+        """`is_configured`: it gets no addresses and no default route here; router advertisements give it some."""
         self.air = air
         self.namespace = namespace
         self.mac = addresses.host_mac(identity)
@@ -155,7 +157,7 @@ class Client:
         self._daemons = daemons
         self._mtu_bytes = mtu_bytes
         self._is_logged_off = False
-        self._is_configured = False
+        self._is_configured = is_configured
         air.add_port(namespace, self.port, mac=self.mac, is_open=False)
         self._control = Interfaces(namespace)
 
