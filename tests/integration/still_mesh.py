@@ -59,7 +59,7 @@ class StillMesh:
         self.key_file = write_key(sandbox.directory)
         self.traffic = Traffic(sandbox)
         self.traffic.near.receive(self.mesh.server)
-        self._identities = itertools.count(1)
+        self.identities = itertools.count(1)
         self._changes = changes
         self.hostapds = {
             router.name: AccessPointDaemon(router.namespace) for router in self.access_points[:hostapd_count]
@@ -149,6 +149,20 @@ class StillMesh:
         finally:
             for router in routers:
                 self.restart(router)
+
+    @contextlib.contextmanager
+    def alone(self, router: Router) -> Iterator[None]:
+        """Run roamroute on a router without peers for the length of the block."""
+        daemon = self.daemons[router.name]
+        daemon.kill()
+        tables = {name: table for name, table in self.tables(router).items() if name != "peers"}
+        daemon.configuration.write_text(toml_text(tables))
+        daemon.start()
+        daemon.wait_ready()
+        try:
+            yield
+        finally:
+            self.restart(router)
 
     @contextlib.contextmanager
     def gateway_as_peer(self) -> Iterator[None]:
@@ -315,7 +329,7 @@ class StillMesh:
 
     def new_client(self, *, identity: int | None = None, address_count: int = 2, has_ipv4: bool = True) -> Client:
         """A client in no cell yet. `identity`: that of another client, to have the same MAC and addresses."""
-        number = next(self._identities)
+        number = next(self.identities)
         namespace = self.sandbox.namespace(f"client{number}")
         client = Client(
             self.air,
@@ -336,7 +350,7 @@ class StillMesh:
 
     def new_host(self, access_point: Router) -> Host:
         """A host beside an access point that needs no authentication, and has a roaming address."""
-        number = next(self._identities)
+        number = next(self.identities)
         host = Host(self.air, self.sandbox.namespace(f"host{number}"), FIRST_HOST_IDENTITY + number)
         host.attach(access_point)
         return host
