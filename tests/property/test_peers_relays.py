@@ -13,7 +13,7 @@ from roamroute.peers import relays
 from roamroute.peers.codec import OURS, Capability
 from roamroute.values import DadMessage, PeerId
 
-DELAY_S, COPIES_MAXIMUM = 0.005, 9
+DELAY_S, COPIES_MAXIMUM = 0.005, 16
 
 
 @settings(max_examples=150, deadline=None)
