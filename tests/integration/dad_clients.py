@@ -83,7 +83,7 @@ class Client:
         return ask({self: address})[self]
 
     def state(self, address: object) -> State:
-        return states(self.namespace).get((self.link, str(address)), "absent")
+        return states(self.namespace).get((self.link, _spelled(address)), "absent")
 
     def drop(self, *own: object) -> None:
         self.namespace.ip(*(f"addr del {_with_length(address)} dev {self.link}" for address in own))
@@ -177,7 +177,7 @@ def outcome(wanted: Mapping[Client, object], limit_s: float = LIMIT_S) -> dict[C
     def are_done() -> bool:
         seen = {namespace: states(namespace) for namespace in namespaces}
         for client, address in wanted.items():
-            found[client] = seen[client.namespace].get((client.link, str(address)), "absent")
+            found[client] = seen[client.namespace].get((client.link, _spelled(address)), "absent")
         return "tentative" not in found.values()
 
     wait_until(are_done, f"the kernels of {len(wanted)} clients have done with their addresses", limit_s)
@@ -208,6 +208,10 @@ def speak(wanted: Mapping[Client, object]) -> None:
 def own_addresses(clients: Iterable[Client]) -> dict[Client, object]:
     """Each client's own address."""
     return {client: client.address for client in clients}
+
+
+def _spelled(address: object) -> str:
+    return str(ip_address(str(address)))
 
 
 def _with_length(address: object) -> str:

@@ -47,9 +47,14 @@ class DadWorld:
     """Make it, add cells, `start` roamroute, then let clients come."""
 
     def __init__(
-        self, sandbox: Sandbox, access_point_count: int = 2, *, macs: Sequence[str] = (), changes: Changes | None = None
+        self,
+        sandbox: Sandbox,
+        access_point_count: int = 2,
+        *,
+        has_common_mac: bool = True,
+        changes: Changes | None = None,
     ) -> None:
-        """`macs`: of the client links of each access point; by default all have the same."""
+        """`has_common_mac`: all client links have the same MAC; else no two."""
         self.sandbox = sandbox
         self.cells: list[Cell] = []
         self.daemons: dict[str, RoamrouteDaemon] = {}
@@ -66,12 +71,14 @@ class DadWorld:
             Router(name, "access-point", number, namespace)
             for number, (name, namespace) in enumerate(zip(names, namespaces, strict=True), start=1)
         ]
-        self._macs = dict(itertools.zip_longest(names, macs, fillvalue=addresses.COMMON_MAC))
+        self._link_macs = itertools.count(2) if not has_common_mac else None
         self._join_access_points()
 
     # -- access points ------------------------------------------------------------------------------------------------
 
     def _join_access_points(self) -> None:
+        for namespace in (self.air, self.wires):  # what is only a bridge must not take itself for a host
+            namespace.sysctl({"net.ipv6.conf.default.disable_ipv6": 1})
         self.wires.ip("link add name mesh type bridge mcast_snooping 0", "link set mesh up")
         settings = {
             "net.ipv4.ip_forward": 1,
@@ -100,7 +107,7 @@ class DadWorld:
         self.air.ip(f"link add name {name} type bridge {options}", f"link set {name} up")
         for end in found:
             namespace, port = end.access_point.namespace, f"{end.access_point.name}-{end.link}"
-            namespace.ip(veth_line(end.link, self.air, port, self._macs[end.access_point.name]))
+            namespace.ip(veth_line(end.link, self.air, port, self._link_mac()))
             self.air.ip(f"link set {port} master {name} up")
             self._configure(end)
         self.cells.append(Cell(self.air, name, found, is_isolating))
@@ -109,11 +116,13 @@ class DadWorld:
     def add_bridge(self, number: int, link: str, *, options: str = NO_SNOOPING) -> Cell:
         """A client link that is itself a bridge, with the clients as its ports; they cannot move to another cell."""
         end = End(self.access_points[number], link)
-        mac = self._macs[end.access_point.name]
-        end.access_point.namespace.ip(f"link add name {link} address {mac} type bridge {options}")
+        end.access_point.namespace.ip(f"link add name {link} address {self._link_mac()} type bridge {options}")
         self._configure(end)
         self.cells.append(Cell(end.access_point.namespace, link, (end,)))
         return self.cells[-1]
+
+    def _link_mac(self) -> str:
+        return addresses.COMMON_MAC if self._link_macs is None else f"02:00:5e:44:00:{next(self._link_macs):02x}"
 
     def _configure(self, end: End) -> None:
         """What an operator has configured on a client link, and a hostapd that has it."""
