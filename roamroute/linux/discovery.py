@@ -2,24 +2,19 @@
 
 A packet socket of its own for each link: a flood of data or of other discovery cannot deafen it. Each message is told
 at once. Whoever sends more than a host has reason to is not listened to for a while; all others still are.
-
-Solicitations go to groups that we are not in, so the interface is asked for all groups. A bridge with multicast
-snooping keeps from itself what is for groups that only its ports have joined, and a host that solicits has joined the
-group before: there nothing less helps than the promiscuous mode (docs/linux-facts.md).
 """
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Sequence
 
-from roamroute.errors import KernelRefused, MalformedInput
+from roamroute.errors import MalformedInput
 from roamroute.linux.repeats import Repeats
-from roamroute.linux.rtnetlink import Log, Requests
-from roamroute.linux.taps import MEMBER_OF_ALL_GROUPS, PROMISCUOUS, Rate, Tap, Taps
+from roamroute.linux.rtnetlink import Log
+from roamroute.linux.taps import Rate, Tap, Taps
 from roamroute.values import DadMessage, Instant, Mac
-from roamroute.wire import discovery, ethernet, netlink
+from roamroute.wire import discovery, ethernet
 from roamroute.wire.discovery import RouterSolicitation
 from roamroute.wire.router_advertisements import HeardRouter
 
@@ -57,7 +52,6 @@ class DiscoveryTap:
             self._repeats,
             program=lambda tap: discovery.discovery_filter(tap.muted),
             heard=self._look_at_all,
-            membership=_membership,
             clock=clock,
         )
         self.heard_messages = 0
@@ -105,15 +99,3 @@ class DiscoveryTap:
             if message is not None:
                 self.heard_messages += 1
                 self._heard(tap.link, message)
-
-
-def _membership(link: str) -> int:
-    try:
-        requests = Requests()
-        try:
-            (answer,) = requests.get(netlink.RTM_GETLINK, netlink.link_body(index=socket.if_nametoindex(link)))
-        finally:
-            requests.close()
-        return PROMISCUOUS if netlink.decode_link(answer).has_snooping else MEMBER_OF_ALL_GROUPS
-    except (KernelRefused, MalformedInput, OSError):
-        return MEMBER_OF_ALL_GROUPS

@@ -141,10 +141,10 @@ class NeighbourSource:
                 addresses.append(effect.address)
         full = [addresses[each.position] for each in self._ask("probe", bodies) if each.errno == errno.ENOBUFS]
         if full:
-            now = asyncio.get_running_loop().time()
-            begun = [self.watch.refused(version, now) for version in sorted({each.version for each in full})]
-            if any(begun):
-                self._later(_LOSS_PAUSE_S, self.resync)
+            if not self.watch.overflowing:
+                self._look()  # tells of it, with how full the table is
+            for version in {each.version for each in full}:
+                self.watch.refused(version, asyncio.get_running_loop().time())
             self._emit_batch([ProbesRefused(tuple(full))])
 
     def forget(self, effects: Sequence[Forget]) -> None:
@@ -195,6 +195,8 @@ class NeighbourSource:
     def _look(self) -> None:
         """See how full the tables are, now and every `LOOK_S`."""
         loop = asyncio.get_running_loop()
+        if self._looking is not None:
+            self._looking.cancel()
         self._looking = loop.call_later(LOOK_S, self._look)
         if self._requests is None:
             return
@@ -204,7 +206,7 @@ class NeighbourSource:
             self._repeats.tell("warning", "tables", f'the neighbour tables cannot be looked at because="{error}"')
             return
         if self.watch.look(read, loop.time()):
-            self.resync()
+            self._later(_LOSS_PAUSE_S, self.resync)
         after_s = self.watch.collection(read, self._table.roaming)
         if after_s is not None:
             self._emit_batch([CollectionChanged(after_s)])

@@ -21,12 +21,14 @@ from roamroute.values import Seconds
 from roamroute.wire import bpf, discovery, ethernet, icmpv6
 from roamroute.wire.router_advertisements import HeardRouter
 
-LISTEN_S: Seconds = 1.5
-"""An answer is delayed by up to 0.5 s (RFC 4861 §6.2.6 MAX_RA_DELAY_TIME), and a second solicitation covers a loss."""
+LISTEN_S: Seconds = 4.0
+"""A router that answers by multicast waits 3 s after its last one (RFC 4861 §10 MIN_DELAY_BETWEEN_RAS), and 0.5 s more
+(MAX_RA_DELAY_TIME). A second solicitation covers a loss."""
 _ASK_AGAIN_S: Seconds = 0.7
 _LOOPBACK = "lo"
 _FRAMES_READ = 64
 _MESSAGE_TYPE = ethernet.HEADER_BYTES + icmpv6.HEADER_BYTES
+_DESTINATION = slice(ethernet.HEADER_BYTES + 24, ethernet.HEADER_BYTES + 40)
 _FILTER = (
     (bpf.LDH_ABS, 0, 0, 12),
     (bpf.JEQ, 0, 5, ethernet.ETH_P_IPV6),
@@ -58,7 +60,7 @@ async def survey(link: str, source: IPv6Address | None, listen_s: Seconds = LIST
         loop = asyncio.get_running_loop()
         for name in (link, _LOOPBACK):
             listening = opened.enter_context(_listening(name))
-            loop.add_reader(listening, _read, listening, heard, name == _LOOPBACK)
+            loop.add_reader(listening, _read, listening, heard, name == _LOOPBACK, source)
             opened.callback(loop.remove_reader, listening)
         asking = opened.enter_context(_asking(link, source))
         end = time.monotonic() + listen_s
@@ -102,7 +104,10 @@ def _ask(asking: socket.socket, link: str) -> None:
     asking.sendto(message, (group, 0, 0, socket.if_nametoindex(link)))
 
 
-def _read(listening: socket.socket, heard: dict[Advertised, None], is_loopback: bool) -> None:
+def _read(
+    listening: socket.socket, heard: dict[Advertised, None], is_loopback: bool, source: IPv6Address | None
+) -> None:
+    """What comes over the loopback interface to another address than `source` answers a question on another link."""
     for _ in range(_FRAMES_READ):
         try:
             frame, address = listening.recvfrom(discovery.SNAP_BYTES)
@@ -112,5 +117,7 @@ def _read(listening: socket.socket, heard: dict[Advertised, None], is_loopback: 
             message = discovery.parse(frame)
         except MalformedInput:
             continue
-        if isinstance(message, HeardRouter):
+        if not isinstance(message, HeardRouter):
+            continue
+        if not is_loopback or source is None or frame[_DESTINATION] == source.packed:
             heard[Advertised(message, is_loopback or address[2] == ethernet.PACKET_OUTGOING)] = None

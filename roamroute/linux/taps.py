@@ -3,6 +3,11 @@
 The kernel filters. What passes is read up to a limit each second and dropped beyond, in the kernel. A station that is
 found to send too much can be muted, by the filter as well, so that the others still get through.
 
+Solicitations go to groups that we are not in, so the interface is asked for all groups. A bridge with multicast
+snooping keeps from itself what is for groups that only its ports have joined, as a host has that solicits. Since Linux
+6.16 it gives way to who asks for all groups; before, only to the promiscuous mode (br_input.c,
+br_handle_frame_finish).
+
 A packet socket is never closed while the daemon runs: that waits for an RCU grace period, 5 to 60 ms (Linux 6.18
 packet_release). One whose interface has gone waits for it to come back, and is bound anew.
 """
@@ -12,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import struct
 import time
@@ -19,10 +25,11 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from roamroute.errors import KernelRefused, MalformedInput
 from roamroute.linux.repeats import Repeats
-from roamroute.linux.rtnetlink import ask_for_receive_buffer, attach_filter
+from roamroute.linux.rtnetlink import Requests, ask_for_receive_buffer, attach_filter
 from roamroute.values import Instant, Mac, Seconds
-from roamroute.wire import ethernet
+from roamroute.wire import ethernet, netlink
 from roamroute.wire.tunnelled import nothing_filter
 
 _LOOK_S: Seconds = 1.0
@@ -34,8 +41,8 @@ _MUTED_S: Seconds = 10.0
 _MOST_MUTED = 64
 # linux/socket.h, linux/if_packet.h
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 1, 6, 23
-MEMBER_OF_ALL_GROUPS, PROMISCUOUS = 2, 1
-"""PACKET_MR_ALLMULTI, PACKET_MR_PROMISC."""
+_PACKET_MR_PROMISC, _PACKET_MR_ALLMULTI = 1, 2
+_BRIDGE_YIELDS_SINCE = (6, 16)
 
 
 @attrs.frozen
@@ -74,13 +81,13 @@ class Tap:
             self.socket.close()
             raise
 
-    def bind(self, index: int, membership: int | None) -> None:
+    def bind(self, index: int) -> None:
         """Listen on the interface that has this index now. Raises: OSError."""
         self.index = index
         self.socket.bind((self.link, ethernet.ETH_P_ALL))
-        if membership is not None:  # the kernel forgets it when the interface goes
-            request = struct.pack("@iHH8x", index, membership, 0)
-            self.socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
+        # The kernel forgets a membership when the interface goes.
+        request = struct.pack("@iHH8x", index, _membership(index), 0)
+        self.socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
 
     def drain(self) -> int:
         """Throw away what is there; return how many frames were lost with it."""
@@ -105,13 +112,12 @@ class Taps:
         program: Callable[[Tap], bytes],
         heard: Callable[[Tap, list[bytes], Instant], None],
         shrink: Callable[[Tap], bool] = lambda tap: False,
-        membership: Callable[[str], int | None] = lambda link: None,
         clock: Callable[[], Instant] = time.monotonic,
     ) -> None:
         """Opens nothing yet.
 
         `program`: the filter that a tap has to have now. `shrink`: the kernel has no room for it, let it be shorter;
-        False when it cannot be. `membership`: what to ask of an interface's driver beyond what it delivers anyway.
+        False when it cannot be.
         """
         self._links = tuple(links)
         self._rate = rate
@@ -119,7 +125,6 @@ class Taps:
         self._program = program
         self._heard = heard
         self._shrink = shrink
-        self._membership = membership
         self._clock = clock
         self._taps: dict[str, Tap] = {}
         self._is_running = False
@@ -198,7 +203,7 @@ class Taps:
         try:
             tap = self._taps.get(link) or Tap(link, self._rate)
             self._taps[link] = tap
-            tap.bind(index, self._membership(link))
+            tap.bind(index)
         except OSError as error:
             if link in self._taps:
                 self._taps[link].index = 0
@@ -258,3 +263,23 @@ class Taps:
             self._repeats.tell("warning", f"flood {tap.link}", text)
         self.refilter(tap.link)
         asyncio.get_running_loop().add_reader(tap.socket.fileno(), self._readable, tap)
+
+
+def kernel_version() -> tuple[int, ...]:
+    """Of this machine: (6, 18)."""
+    digits = os.uname().release.split("-")[0].split(".")[:2]
+    return tuple(int(part) for part in digits if part.isdigit())
+
+
+def _membership(index: int) -> int:
+    if kernel_version() >= _BRIDGE_YIELDS_SINCE:
+        return _PACKET_MR_ALLMULTI
+    try:
+        requests = Requests()
+        try:
+            (answer,) = requests.get(netlink.RTM_GETLINK, netlink.link_body(index=index))
+        finally:
+            requests.close()
+        return _PACKET_MR_PROMISC if netlink.decode_link(answer).has_snooping else _PACKET_MR_ALLMULTI
+    except (KernelRefused, MalformedInput, OSError):
+        return _PACKET_MR_ALLMULTI
