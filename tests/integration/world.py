@@ -218,6 +218,12 @@ class World:
         """`roamroute …` beside the daemon of the access point."""
         return run_beside(self.daemons[access_point.name], *arguments)
 
+    def errors(self, access_point: Router) -> list[dict[str, str]]:
+        """What `roamroute check` finds wrong, but for the neighbour table: that is the whole machine's."""
+        findings = json.loads(self.command(access_point, "check", "--json").stdout)["findings"]
+        wrong = [finding for finding in findings if finding["level"] == "error"]
+        return [finding for finding in wrong if not finding["subject"].endswith("neighbour table")]
+
     @contextlib.contextmanager
     def new_client(self) -> Iterator[Client]:
         """A client that nobody has seen before; it leaves at the end, with a good-bye."""
