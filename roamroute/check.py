@@ -38,7 +38,7 @@ async def check_machine(config: Config, spec: ExporterSpec) -> tuple[Finding, ..
         findings += await check_hostapd(Path(config.stations.hostapd_dir), link_of, config.roaming.interfaces)
     findings += check_handover(config)
     findings += await _exporter(config, spec)
-    findings += [finding async for finding in check_ra(config)]
+    findings += await check_ra(config)
     findings += _daemon(config)
     return tuple(dict.fromkeys(findings))
 

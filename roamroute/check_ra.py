@@ -6,16 +6,17 @@ start comes from its status. A client believes whoever sends an advertisement, s
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from roamroute.config import Config
 from roamroute.export import Finding
 from roamroute.linux import machine
-from roamroute.linux.router_survey import Advertised, survey
-from roamroute.values import AdvertisedRouter, Mac
+from roamroute.linux.router_survey import LISTEN_S, Advertised, survey
+from roamroute.values import AdvertisedRouter, Mac, Seconds
 from roamroute.wire.router_advertisements import HeardPrefix, HeardRouter
 
 _NOWHERE = Mac("00:00:00:00:00:00")
@@ -23,29 +24,32 @@ _NOWHERE = Mac("00:00:00:00:00:00")
 _LEVELS = ("error", "warning")
 
 
-async def check_ra(config: Config) -> AsyncIterator[Finding]:
-    """Ask on each client link, 1.5 s each, and say what is wrong with the answers.
+async def check_ra(config: Config, listen_s: Seconds = LISTEN_S) -> Iterable[Finding]:
+    """Ask on all client links at once, listen for `listen_s`, and say what is wrong with the answers.
 
     Raises: MachineUnfit when netlink does not answer.
     """
     if not _roaming(config):
-        return
-    for link in config.roaming.interfaces:
-        if os.geteuid() != 0:
-            text = "cannot tell who advertises: only root may listen"
-            yield Finding("unknown", _subject(link), text, "run as root")
-            continue
-        addresses = [each for each, _ in machine.addresses(link) if isinstance(each, IPv6Address)]
-        # BIRD does not answer the address that it sends from itself, and another access point has the gateway's, too.
-        ours = sorted((each for each in addresses if each.is_link_local), key=lambda each: each == config.gateway)
-        try:
-            heard = await survey(link, ours[0] if ours else None)
-        except OSError as error:
-            text = f"cannot tell who advertises: {error.strerror}"
-            yield Finding("unknown", _subject(link), text, f"ip link show {link}")
-            continue
-        for finding in findings(config, link, heard):
-            yield finding
+        return ()
+    links = config.roaming.interfaces
+    if os.geteuid() != 0:
+        text = "cannot tell who advertises: only root may listen"
+        return [Finding("unknown", _subject(link), text, "run as root") for link in links]
+    return [
+        finding for each in await asyncio.gather(*(_ask(config, link, listen_s) for link in links)) for finding in each
+    ]
+
+
+async def _ask(config: Config, link: str, listen_s: Seconds) -> Iterable[Finding]:
+    addresses = [each for each, _ in machine.addresses(link) if isinstance(each, IPv6Address)]
+    # BIRD does not answer the address that it sends from itself, and another access point has the gateway's, too.
+    ours = sorted((each for each in addresses if each.is_link_local), key=lambda each: each == config.gateway)
+    try:
+        heard = await survey(link, ours[0] if ours else None, listen_s)
+    except OSError as error:
+        text = f"cannot tell who advertises: {error.strerror}"
+        return [Finding("unknown", _subject(link), text, f"ip link show {link}")]
+    return findings(config, link, heard)
 
 
 def check_heard(config: Config, status: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,0 +1,194 @@
+"""`roamroute check` sees who advertises on a client link: a real radvd, on the other side or on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from roamroute_bird.config import fragment as bird_fragment
+from roamroute_bird.settings import Settings as BirdSettings
+
+from roamroute.check_ra import check_ra
+from roamroute.config import parse_config
+from roamroute.export import Finding
+from roamroute.linux.router_survey import LISTEN_S
+from roamroute.radvd import radvd_fragment
+from roamroute.values import Seconds
+
+from .linux_namespaces import inside, sh
+from .ra_world import CLIENT_MAC, CLIENT_OWN, Cell, cell, wait_for
+
+pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs("ip", "radvd")]
+HEAD = """
+[roaming]
+interfaces = ["wlan0"]
+prefixes = ["fd44:0:0:1::/64"]
+"""
+INTRUDER = """
+interface eth0 {
+  AdvSendAdvert on;
+  AdvRASolicitedUnicast %(unicast)s;
+  AdvDefaultLifetime %(lifetime)d;
+  MinRtrAdvInterval 3;
+  MaxRtrAdvInterval 4;
+  %(more)s
+  prefix %(prefix)s { AdvOnLink %(on_link)s; };
+};
+"""
+WHO = f"{CLIENT_MAC} ({CLIENT_OWN})"
+OUR_VALUES = {"unicast": "on", "lifetime": 9000, "prefix": "fd44:0:0:1::/64", "on_link": "off", "more": ""}
+
+
+@pytest.fixture
+def made() -> Iterator[Cell]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces")
+    with cell() as built:
+        sh(f"ip netns exec {built.sta} sysctl -qw net.ipv6.conf.all.forwarding=1")
+        yield built
+
+
+async def found(made: Cell, section: str, listen_s: Seconds = 1.0) -> list[Finding]:
+    config = parse_config(HEAD + section)
+    with inside(made.ap):
+        return list(await check_ra(config, listen_s))
+
+
+def texts(findings: list[Finding], level: str) -> str:
+    return "\n".join(finding.text for finding in findings if finding.level == level)
+
+
+def intrude(made: Cell, tmp_path: Path, **values: object) -> None:
+    """Start a radvd on the client's side and wait until it is heard."""
+    file = tmp_path / "intruder.conf"
+    file.write_text(INTRUDER % (OUR_VALUES | values))
+    log = tmp_path / "radvd.log"
+    made.start("radvd", "-n", "-d", "1", "-C", str(file), "-p", str(tmp_path / "pid"), "-m", "stderr",
+               namespace=made.sta, log=log)  # fmt: skip
+    wait_until_it_polls(log)
+
+
+def wait_until_it_polls(log: Path) -> None:
+    wait_for(lambda: "polling for" in log.read_text(), "radvd runs")
+
+
+async def test_where_nobody_advertises_that_is_said(made: Cell) -> None:
+    (finding,) = await found(made, "")
+    assert (finding.level, finding.subject) == ("warning", "router advertisements on wlan0")
+    assert "nobody advertises" in finding.text
+    assert "[ra]" in finding.remedy
+
+
+async def test_where_we_advertise_and_nobody_else_does_nothing_is_found(made: Cell) -> None:
+    assert await found(made, "[ra]") == []
+
+
+async def test_another_router_is_an_error(made: Cell, tmp_path: Path) -> None:
+    intrude(made, tmp_path)
+    findings = await found(made, "[ra]")
+    assert f"{WHO} advertises itself as a default router, too" in texts(findings, "error")
+
+
+async def test_one_that_answers_all_and_late_is_heard_as_well(made: Cell, tmp_path: Path) -> None:
+    intrude(made, tmp_path, unicast="off")
+    assert "as a default router, too" in texts(await found(made, "[ra]", LISTEN_S), "error")
+
+
+async def test_one_that_is_no_default_router_is_a_warning(made: Cell, tmp_path: Path) -> None:
+    intrude(made, tmp_path, lifetime=0)
+    findings = await found(made, "[ra]")
+    assert not texts(findings, "error")
+    assert "without being a default router" in texts(findings, "warning")
+
+
+async def test_an_on_link_roaming_prefix_is_an_error_whoever_says_it(made: Cell, tmp_path: Path) -> None:
+    intrude(made, tmp_path, on_link="on", lifetime=0)
+    findings = await found(made, "[ra]")
+    assert f"{WHO} says that fd44:0:0:1::/64 is on-link (L=1)" in texts(findings, "error")
+
+
+async def test_a_prefix_that_does_not_roam_and_dhcpv6_are_warned_of(made: Cell, tmp_path: Path) -> None:
+    intrude(made, tmp_path, prefix="2001:db8:9::/64", more="AdvManagedFlag on;")
+    warnings = texts(await found(made, "[ra]"), "warning")
+    assert "gives clients addresses in 2001:db8:9::/64, which does not roam" in warnings
+    assert "tells clients to ask DHCPv6 (M=1)" in warnings
+
+
+async def test_another_access_point_on_the_link_that_says_the_same_is_well(made: Cell, tmp_path: Path) -> None:
+    sh(f"ip -n {made.sta} address add fe80::1/64 dev eth0 nodad")
+    intrude(made, tmp_path, more="AdvRASrcAddress { fe80::1; };")
+    assert await found(made, "[ra]") == []
+
+
+async def test_another_access_point_with_a_differing_lifetime_is_an_error(made: Cell, tmp_path: Path) -> None:
+    sh(f"ip -n {made.sta} address add fe80::1/64 dev eth0 nodad")
+    intrude(made, tmp_path, more="AdvRASrcAddress { fe80::1; };", lifetime=1800)
+    errors = texts(await found(made, "[ra]"), "error")
+    assert f"{CLIENT_MAC}, which has the gateway's address fe80::1 as well, says a router lifetime of 1800 s" in errors
+
+
+# -- programs of this machine ---------------------------------------------------------------------------------------
+
+
+def run_radvd(made: Cell, tmp_path: Path, section: str) -> None:
+    file, log = tmp_path / "radvd.conf", tmp_path / "radvd.log"
+    file.write_text(radvd_fragment(parse_config(HEAD + section)))
+    made.start("radvd", "-n", "-d", "1", "-C", str(file), "-p", str(tmp_path / "pid"), "-m", "stderr", log=log)
+    wait_until_it_polls(log)
+
+
+RADVD = '[ra]\nsender = "radvd"\n'
+
+
+async def test_a_radvd_of_ours_that_says_what_is_printed_is_well(made: Cell, tmp_path: Path) -> None:
+    run_radvd(made, tmp_path, RADVD)
+    (finding,) = await found(made, RADVD)
+    assert (finding.level, finding.text) == ("ok", "radvd says what is needed")
+
+
+async def test_a_radvd_of_ours_that_says_something_else_is_told_how(made: Cell, tmp_path: Path) -> None:
+    run_radvd(made, tmp_path, f'{RADVD}router_lifetime_s = 5000\nrdnss = ["fd44::53"]\nvalid_lifetime_s = 90000')
+    findings = await found(made, RADVD)
+    assert "router lifetime 5000 s, not 9000 s" in texts(findings, "error")
+    warnings = texts(findings, "warning")
+    assert "RDNSS fd44::53, not none" in warnings
+    assert "valid for 90000 s" in warnings
+    assert all("roamroute config radvd" in finding.remedy for finding in findings)
+
+
+async def test_one_that_comes_from_another_address_is_an_error(made: Cell, tmp_path: Path) -> None:
+    sh(f"ip -n {made.ap} address add fe80::44/64 dev wlan0 nodad")
+    run_radvd(made, tmp_path, f'{RADVD}source = "fe80::44"')
+    assert "source fe80::44, not fe80::1" in texts(await found(made, RADVD), "error")
+
+
+async def test_a_radvd_that_does_not_run_is_missed(made: Cell) -> None:
+    assert "radvd does not answer" in texts(await found(made, RADVD), "error")
+
+
+async def test_a_radvd_besides_ours_is_an_error(made: Cell, tmp_path: Path) -> None:
+    run_radvd(made, tmp_path, RADVD)
+    errors = texts(await found(made, "[ra]"), "error")
+    assert "another program of this machine advertises as well as roamroute, from fe80::1" in errors
+
+
+@pytest.mark.requires_programs("bird")
+async def test_bird_is_heard_as_well(made: Cell, tmp_path: Path) -> None:
+    section = '[ra]\nsender = "bird"\n'
+    config = parse_config(HEAD + section)
+    file = tmp_path / "bird.conf"
+    file.write_text(bird_fragment(BirdSettings(routing="babel"), config.printing_context("bird")))
+    sh(f"ip -n {made.ap} -6 address add fd44:0:0:1::1/64 dev wlan0 nodad noprefixroute")
+    sh(f"ip -n {made.ap} address add 10.99.9.1/32 dev lo")
+    made.start("bird", "-f", "-c", str(file), "-s", str(tmp_path / "bird.ctl"))
+    made.advertised()
+    (finding,) = await found(made, section)
+    assert (finding.level, finding.text) == ("ok", "bird says what is needed")
+
+
+async def test_a_link_that_is_down_cannot_be_told_of(made: Cell) -> None:
+    sh(f"ip -n {made.ap} link set wlan0 down")
+    (finding,) = await found(made, "[ra]")
+    assert (finding.level, finding.subject) == ("unknown", "router advertisements on wlan0")
