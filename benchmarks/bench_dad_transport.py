@@ -146,6 +146,8 @@ class Simulation:
         self._serial = 0
         self._tally = Tally()
         self._asked: float | None = None
+        self._period_s = 2.5 * RETRANS_TIMER_S if reliability is Reliability.ACKNOWLEDGED else 0.5
+        """Longer than anything is repeated, and short enough that nobody pings."""
         self._ends: dict[PeerId, Exchange] = {
             address: Exchange(address, (KEY,), self._chance.randbytes, OURS | Capability.DAD, reliability)
             for address in (ASKING, OWNING)
@@ -162,7 +164,7 @@ class Simulation:
         for _ in range(trials):
             self._asked = self._now
             self._perform(ASKING, self._ends[ASKING].relay_dad([(QUESTION, None)], self._now))
-            self._run_until(self._now + 2.5 * RETRANS_TIMER_S)
+            self._run_until(self._now + self._period_s)
         return self._tally
 
     def _run_until(self, end: float) -> None:

@@ -88,8 +88,8 @@ MESSAGES_MAXIMUM = 32
 """Per datagram; a batch of hints may have as many."""
 MESSAGES_BYTES_MAXIMUM = DATAGRAM_BYTES_MAXIMUM - 20 - 16
 """What a sealed datagram has room for: without its header and authenticator."""
-NONCE_BYTES_MAXIMUM = 62
-"""Of a Nonce option (RFC 3971 §5.3.2) of 64 bytes; hosts use 6."""
+NONCE_BYTES_MAXIMUM = 30
+"""Of a Nonce option (RFC 3971 §5.3.2) of 32 bytes, as wire/discovery.py takes it from a host; hosts use 6."""
 CHALLENGE_BYTES = 16
 BOOT_BYTES = 8
 AUTHENTICATOR_BYTES = 16
@@ -268,8 +268,8 @@ def encode_message(message: Message) -> bytes:
     The `peer` of a claim or hint is not written: the receiver knows who sent it. The addresses of each list are written
     IPv6 first. An age is written in milliseconds, the times of a report in microseconds; what is beyond 32 bits is cut.
 
-    Raises: ValueError for more than `ADDRESSES_MAXIMUM` addresses (see `within_limits`), a nonce longer than
-    `NONCE_BYTES_MAXIMUM`, or a number out of its range.
+    Raises: ValueError for more than `ADDRESSES_MAXIMUM` addresses (see `within_limits`), a nonce that
+    is none, or a number out of its range.
     """
     match message:
         case Ping(token=token):
@@ -328,8 +328,8 @@ def encode_message(message: Message) -> bytes:
                 + duration_element(DIVERTED, message.diverted_s, MICROSECONDS),
             )
         case DadRelayed(token=token, message=said):
-            if len(said.nonce) > NONCE_BYTES_MAXIMUM:
-                raise ValueError(f"a nonce has at most {NONCE_BYTES_MAXIMUM} bytes, not {len(said.nonce)}")
+            if not is_nonce(said.nonce):
+                raise ValueError(f"a nonce of {len(said.nonce)} bytes")
             return element(
                 _DAD_RELAYED,
                 element(TOKEN, number(token, TOKEN_BYTES))
@@ -340,6 +340,11 @@ def encode_message(message: Message) -> bytes:
             )
         case DadTaken(tokens=tokens):
             return element(_DAD_TAKEN, element(TOKENS, b"".join(number(token, TOKEN_BYTES) for token in tokens)))
+
+
+def is_nonce(nonce: bytes) -> bool:
+    """True for what a Nonce option may hold, and for the empty one, which is none."""
+    return not nonce or (len(nonce) <= NONCE_BYTES_MAXIMUM and len(nonce) % 8 == 6)
 
 
 def decode_messages(plaintext: bytes, sender: PeerId) -> tuple[Message, ...]:
@@ -429,8 +434,8 @@ def _decode_dad_relayed(fields: Fields, sender: PeerId) -> DadRelayed:
     if target is None:
         raise MalformedInput(f"field {TARGET} is missing")
     nonce = fields.get(NONCE, b"")
-    if len(nonce) > NONCE_BYTES_MAXIMUM:
-        raise MalformedInput(f"a nonce has at most {NONCE_BYTES_MAXIMUM} bytes, not {len(nonce)}")
+    if not is_nonce(nonce):
+        raise MalformedInput(f"a nonce of {len(nonce)} bytes")
     try:
         kind = DadKind(integer(fields, DAD_KIND, 1))
     except ValueError as error:

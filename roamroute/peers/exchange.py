@@ -19,7 +19,6 @@ from roamroute.events import ClaimAnswered, Event, HandoverReported, HostClaimed
 from roamroute.peers.allowance import Allowance
 from roamroute.peers.codec import (
     BOOT_BYTES,
-    NONCE_BYTES_MAXIMUM,
     OURS,
     Capability,
     DadRelayed,
@@ -32,6 +31,7 @@ from roamroute.peers.codec import (
     UnknownEnvelope,
     answer_within_limits,
     encode_message,
+    is_nonce,
     open_envelope,
     within_limits,
 )
@@ -292,10 +292,10 @@ class Exchange:
         """Tell the given peers (None: all) what hosts have said, and again until they have it, for a second at most.
 
         A peer that does not proxy is not told; one without a session is, if it comes to have one within the second.
-        What goes on the wire at once is in the outcome; a nonce that is too long goes nowhere ("dad_unsent").
+        What goes on the wire at once is in the outcome; one with a nonce that cannot be goes nowhere ("dad_unsent").
         """
         for message, peers in said:
-            if len(message.nonce) > NONCE_BYTES_MAXIMUM:
+            if not is_nonce(message.nonce):
                 self._counters["dad_unsent"] += 1
                 continue
             chosen = self._pairings if peers is None else [peer for peer in peers if peer in self._pairings]

@@ -84,6 +84,13 @@ def test_a_full_claim_with_everything_fits_into_a_datagram() -> None:
     assert codec.decode_messages(encoded, PEER) == (full,)
 
 
+def said_with(kind: int, value: bytes | None) -> bytes:
+    """What a host has said, with one field replaced or left out."""
+    fields = {1: bytes.fromhex("02005e440001"), 11: bytes(8), 23: b"\1", 24: bytes(16)}
+    changed = {**fields, kind: value}
+    return field(9, b"".join(field(number, body) for number, body in changed.items() if body is not None))
+
+
 def claim_with(kind: int, value: bytes | None) -> bytes:
     """A claim whose field `kind` is replaced, or left out."""
     fields = {1: bytes.fromhex("02005e440001"), 2: b"\0\0\0\7", 3: b"\1"}
@@ -120,6 +127,18 @@ def claim_with(kind: int, value: bytes | None) -> bytes:
         claim_with(16, bytes(15)),
         claim_with(17, bytes(17)),
         claim_with(21, bytes(3)),
+        *(said_with(kind, None) for kind in (1, 11, 23, 24)),
+        said_with(1, bytes.fromhex("333300000001")),
+        said_with(11, bytes(7)),
+        said_with(23, b"\0"),
+        said_with(23, b"\3"),
+        said_with(23, b"\0\1"),
+        said_with(24, b""),
+        said_with(24, bytes(5)),
+        *(said_with(25, bytes(length)) for length in (1, 5, 7, 38, 1000)),
+        field(10, b""),
+        field(10, field(26, b"")),
+        field(10, field(26, bytes(15))),
         field(4, codec.encode_message(ANSWER)[3:] + field(21, bytes(5))),
         field(5, b""),
         field(5, field(1, MAC_BYTES)),

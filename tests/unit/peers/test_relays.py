@@ -203,8 +203,9 @@ def test_a_peer_gone_mad_is_heard_within_its_allowance(network: Network) -> None
     assert len(victim.said) <= relays.HEARD_BURST + 2.5 * relays.HEARD_PER_S
 
 
-def test_a_nonce_that_is_too_long_goes_nowhere(network: Network) -> None:
-    message = DadMessage(DadKind.SOLICITATION, said_of(1).target, said_of(1).mac, bytes(63))
+@pytest.mark.parametrize("length", [1, 5, 7, 38, 62])
+def test_a_nonce_that_cannot_be_goes_nowhere(network: Network, length: int) -> None:
+    message = DadMessage(DadKind.SOLICITATION, said_of(1).target, said_of(1).mac, bytes(length))
     network.relay(network.nodes[FIRST], message)
     network.run(1.0)
     assert network.sent == []
@@ -308,7 +309,9 @@ class TestRelays:
     def test_parcels_fit_into_a_datagram(self) -> None:
         carried = Relays(0)
         for number in range(100):
-            message = DadMessage(DadKind.SOLICITATION, said_of(1).target, said_of(1).mac, bytes(number % 63))
+            message = DadMessage(
+                DadKind.SOLICITATION, said_of(1).target, said_of(1).mac, bytes((0, 6, 14, 22, 30)[number % 5])
+            )
             carried.send(message, self.peers(SECOND), (), 0.0)
         parcels = carried.turn(0.0)
         assert sum(parcel.count for parcel in parcels) == 100
