@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from roamroute.config import Config, parse_config, read_config
 from roamroute.errors import ConfigError
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
 SMALL = """
 [roaming]
 interfaces = ["wlan0"]
@@ -236,3 +238,16 @@ def test_the_handover_s_tables_and_rules_are_ours_alone(setting: str, mistake: s
 def test_the_table_of_the_host_routes_is_not_among_the_handover_s() -> None:
     found = mistakes_of(f"{SMALL}{PEERS}[kernel]\ntable = 4546\n")
     assert found == ("handover.tables: 4544 to 4546 must be ours alone, and 4546 is kernel.table",)
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_examples_have_no_mistakes(example: Path) -> None:
+    assert read_config(example).roaming.prefixes
+
+
+def test_the_dad_proxy_is_on_unless_it_is_switched_off() -> None:
+    assert parse_config(SMALL).dad.enabled
+    assert not parse_config(SMALL + "[dad]\nenabled = false\n").dad.enabled
+    assert mistakes_of(SMALL + '[dad]\nmode = "some"\n') == (
+        'dad.mode: must be one of "all", "targeted", not \'some\'',
+    )
