@@ -115,7 +115,7 @@ class Claims:
             if entry is not None and entry.named_at is None:
                 entry.named_at = book.now
         host.awaited = self.peers
-        host.accepted = host.missed = frozenset()
+        host.accepted = host.missed = host.testing = frozenset()
         host.retries = 0
         book.questions.end_all(host.mac)
         book.times.cancel(("ghost", host.mac))
@@ -261,6 +261,7 @@ class Claims:
         match answer.verdict:
             case Verdict.PENDING:
                 if peer in host.awaited:
+                    host.testing |= {peer}
                     host.pending_until = max(host.pending_until, book.now + book.policy.trial_s + 1.0)
                     self._wait(host)
                     self._take_over(host, peer, answer)
@@ -306,13 +307,17 @@ class Claims:
     def _kept(self, host: Host, peer: PeerId, answer: Answer) -> None:
         if host.claim is None or host.claim.basis is not Basis.NEIGHBOUR:
             return
-        named = (*host.claim.addresses, *host.entries)
         self.lose(host, max(host.sequence, answer.sequence), answer.holder or peer, f"the host still answers at {peer}")
-        if self._book.policy.is_following_bridges:
-            self._rest(host, peer, named)
+
+    def _asked_of(self, host: Host, peer: PeerId) -> tuple[Address, ...]:
+        """The addresses of which the peer was testing one: it has the host, and says that it keeps it, or claims it."""
+        claim = host.claim
+        if claim is None or claim.basis is not Basis.NEIGHBOUR or peer not in host.testing:
+            return ()
+        return tuple(dict.fromkeys((*claim.addresses, *host.entries)))
 
     def _rest(self, host: Host, peer: PeerId, addresses: Iterable[Address]) -> None:
-        """Do not ask the host for a while: it answers here and at a peer, whose layer 2 is ours too."""
+        """Do not ask the host for a while: it answers here, and at a peer whose layer 2 is ours too."""
         book = self._book
         host.rests += 1
         until = book.now + _REST_S * 2 ** min(host.rests - 1, _RESTS)
@@ -327,6 +332,7 @@ class Claims:
             self._denied(host, peer, address)
         self._take_over(host, peer, answer)
         host.accepted |= {peer}
+        host.testing -= {peer}
         host.rests = 0
         self._answered(host, peer, "the peers do not object")
 
@@ -371,9 +377,8 @@ class Claims:
     ) -> None:
         """The host is the holder's, by this claim: send on, withdraw, forget, remember what goes with the answer."""
         book = self._book
+        kept = self._asked_of(host, holder) if book.policy.is_following_bridges else ()
         if host.holder == book.me or (host.holder is None and host.entries):
-            if host.station_link is None:
-                book.unlearn(host.mac, because)
             here = [entry.address for entry in host.entries.values() if entry.is_wanted]
             host.surrendered = tuple(dict.fromkeys((*here, *book.live_binding(host))))
             host.surrendered_at = book.now
@@ -400,6 +405,10 @@ class Claims:
             self._ghosts.expect(host)
         if host.station_link is None or host.surrendered:
             book.unwatch(host, because)
+        if kept:
+            self._rest(host, holder, kept)
+        elif host.station_link is None:
+            book.unlearn(host.mac, because)
 
     def send_on(self, host: Host, claim: Claim, because: str) -> None:
         """Forward what still arrives for the host to who has claimed it.

@@ -408,12 +408,12 @@ class Engine:
         host = book.hosts[entry.mac]
         book.times.cancel(("silent", entry.address))
         is_associated = host.station_link == entry.link
+        if not is_associated:
+            book.unlearn(entry.mac, "it may be at another port, or come back")
         rounds = self.policy.sleep_rounds if is_associated else self.policy.sleep_rounds_unassociated
         may_sleep = entry.failed_rounds + 1 < rounds and not entry.is_doubted
         if may_sleep and not self._trials.is_on_trial(entry.address):
             entry.failed_rounds += 1
-            if not is_associated:
-                book.unlearn(entry.mac, "it may be at another port")
             entry.nud = Nud.FAILED
             book.times.set(("probe", entry.address), book.now + self.policy.sleep_pause_s)
             return

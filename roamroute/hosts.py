@@ -77,8 +77,9 @@ class Host:
     last live association.
 
     Of our own claim: `awaited` are the peers that have not answered it, `missed` those that did not within the time for
-    which it is repeated, `accepted` those that have agreed, one that came up since among them; `retries` counts the
-    repetitions for the sake of those that missed it, `refusals` those after a refusal in a row.
+    which it is repeated, `testing` those that test the host before they answer, `accepted` those that have agreed, one
+    that came up since among them; `retries` counts the repetitions for the sake of those that missed it, `refusals`
+    those after a refusal in a row.
     No address that waits for the peers is announced before `pending_until`, while one of them tests its own hosts.
     """
 
@@ -94,6 +95,7 @@ class Host:
     accepted: frozenset[PeerId] = frozenset()
     awaited: frozenset[PeerId] = frozenset()
     missed: frozenset[PeerId] = frozenset()
+    testing: frozenset[PeerId] = frozenset()
     retries: int = 0
     pending_until: Instant = 0.0
     surrendered: tuple[Address, ...] = ()

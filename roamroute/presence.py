@@ -68,6 +68,8 @@ class Presence:
         """A host that moved to and fro too fast is followed again: to the place where its station came last."""
         book = self._book
         book.oscillations.release(host.mac)
+        if not host.is_here:
+            book.unlearn(host.mac, "its next packet is to be heard of")
         if host.station_link is None or not book.is_elsewhere(host):
             return
         if host.proven_at is not None and (host.held_since is None or host.proven_at > host.held_since):
@@ -167,6 +169,8 @@ class Presence:
         """Nothing was learnt for a while; a station that is still associated is looked at on, as if newly asked for."""
         if host.station_link is None or host.entries or host.station_link != host.watched_link:
             self._book.unwatch(host, "nothing was learnt")
+            if not host.is_here:
+                self._book.unlearn(host.mac, "its next packet is to be heard of")
         else:
             host.watched_link = None
             self._book.watch(host, host.station_link, "still here, no address known")

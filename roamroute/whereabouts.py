@@ -33,7 +33,8 @@ class Whereabouts:
             return
         host = book.host(mac)
         self.noticed(host, link)
-        if host.is_here or (book.policy.is_following_bridges and book.is_held(host)):
+        is_resting = host.rests > 0 and ("denial", mac) in book.times
+        if host.is_here or (book.policy.is_following_bridges and (is_resting or book.is_held(host))):
             return
         for address in book.live_binding(host):
             book.seen(link, mac, address)

@@ -73,6 +73,8 @@ class AccessPoint:
         self.watching: dict[Mac, str] = {}
         self.learned: dict[Mac, str] = {}
         """What the bridges behind it have learnt, where they carry the Wi-Fi: MAC to link."""
+        self.joined: list[AccessPoint] = []
+        """Others on the same layer 2: a station of theirs hears this one, and is heard."""
         self.generation = 0
         self._timer: Appointment | None = None
         self._timer_due: Instant | None = None
@@ -103,6 +105,8 @@ class AccessPoint:
 
     def _netlink(self, event: events.Event) -> None:
         """The kernel's events are read a moment after they have happened, in order."""
+        if isinstance(event, events.LinkLost):  # a bridge that goes down forgets everything
+            self.learned = {mac: link for mac, link in self.learned.items() if link != event.link}
         generation = self.generation
         self.world.clock.after(self.world.netlink_latency, lambda: self._handle(event, generation))
 
@@ -194,6 +198,8 @@ class AccessPoint:
         others = frozenset(other.peer for other in self.world.access_points)
         self.emit(events.OwnAddressesChanged(others, frozenset()))
         self.resync()
+        for mac, link in self.learned.items():
+            self.emit(events.MacLearned(mac, link, "port"))
         for other in self.world.access_points:
             if other is not self and other.is_running and not self.world.network.is_cut(self.peer, other.peer):
                 self.met(other.peer)
@@ -241,8 +247,23 @@ class AccessPoint:
 
     # -- stations ---------------------------------------------------------------------------------------------------
 
+    @property
+    def is_dumb(self) -> bool:
+        """True where a bridge carries the Wi-Fi, and tells of a station only what it learns from its frames."""
+        return self.policy.is_following_bridges
+
+    def heard(self, mac: Mac, link: str) -> None:
+        """A frame of the station came over the bridge; of what it knows already it does not tell."""
+        for here in (self, *self.joined):
+            if here.is_dumb and here.learned.get(mac) != link:
+                here.learned[mac] = link
+                here.emit(events.MacLearned(mac, link, "port"))
+
     def connected(self, mac: Mac, link: str) -> None:
         """A station has associated and passed the 4-way handshake."""
+        if self.is_dumb:
+            self.heard(mac, link)  # the layer-2 update frame
+            return
         former = self.associated.get(mac)
         if former is not None:
             self.emit(events.StationLeft(Station(mac, former), is_reauthenticating=True))
@@ -252,14 +273,20 @@ class AccessPoint:
 
     def left(self, mac: Mac) -> None:
         """hostapd drops a station: it said good-bye, or was inactive too long."""
+        if self.is_dumb:
+            self._aged(mac)
         link = self.associated.get(mac)
         if link is not None:
             self._forget_station(mac)
             self.emit(events.StationLeft(Station(mac, link)))
 
     def ghosted(self, mac: Mac) -> None:
-        """The station has gone without a word; hostapd finds out late."""
+        """The station has gone without a word; hostapd finds out late, and so does a bridge."""
         self._inactivity[mac] = self.world.clock.after(INACTIVITY_S, lambda: self.left(mac))
+
+    def _aged(self, mac: Mac) -> None:
+        if (link := self.learned.pop(mac, None)) is not None:
+            self.emit(events.MacForgotten(mac, link))
 
     def _forget_station(self, mac: Mac) -> None:
         self.associated.pop(mac, None)
@@ -281,7 +308,7 @@ class AccessPoint:
         station = self.world.stations.get(mac)
         return (
             station is not None
-            and station.access_point is self
+            and station.access_point in (self, *self.joined)
             and station.link == link
             and self.world.clock.now >= station.asleep_until
             and address in station.addresses
@@ -306,7 +333,7 @@ class RoamingStation:
         former = self.access_point
         self.asleep_until = 0.0
         if former is not None and former is not target:
-            if says_goodbye:
+            if says_goodbye and not former.is_dumb:
                 former.left(self.mac)
             else:
                 former.ghosted(self.mac)
@@ -322,12 +349,15 @@ class RoamingStation:
     def speak(self, addresses: Iterable[Address] | None = None) -> None:
         """Send neighbour solicitations from each address, as at DHCP or address lifetime events and after a roam."""
         if self.access_point is not None:
+            self.access_point.heard(self.mac, self.link)
             for address in self.addresses if addresses is None else addresses:
                 self.access_point.kernel.solicited(self.link, address, self.mac)
 
     def send_data(self) -> None:
         """Send a packet from each address, with a cached gateway: no neighbour discovery; seen only while watched."""
         here = self.access_point
+        if here is not None:
+            here.heard(self.mac, self.link)
         if here is not None and here.watching.get(self.mac) == self.link:
             for address in self.addresses:
                 here.emit(events.AddressSeen(self.link, self.mac, address))

@@ -1,4 +1,4 @@
-"""Several access points, one air, anything may happen: the invariants hold, and quiet time makes everything right."""
+"""Several access points, some of them dumb, one air, anything may happen: quiet time makes everything right."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from roamroute import events
-from roamroute.policy import Handover, Policy
+from roamroute.policy import WITHOUT_ASSOCIATIONS, Handover, Policy
 from roamroute.testing.air import LINK, ROAMING_PREFIX, AccessPoint, RoamingStation, World
 from roamroute.testing.invariants import broken_forwards, broken_invariants
 from roamroute.values import Station
@@ -35,6 +36,8 @@ POLICY = Policy(
     oscillation_moves=4,
     oscillation_hold_s=2.0,
 )
+DUMB = attrs.evolve(POLICY, **WITHOUT_ASSOCIATIONS)
+KINDS = (POLICY, POLICY, POLICY, DUMB)
 PREFIXES = (ROAMING_PREFIX, ip_network("10.44.0.0/16"))
 LINKS = (LINK, "wlan1")
 which_point = st.integers(0, 2)
@@ -57,12 +60,20 @@ class Mesh(RuleBasedStateMachine):
         loss=st.sampled_from([0.0, 0.0, 0.5, 0.9]),
         latency=st.sampled_from([0.0, 0.0005, 0.02]),
         handovers=st.tuples(*(st.sampled_from(HANDOVERS) for _ in range(4))),
+        policies=st.tuples(*(st.sampled_from(KINDS) for _ in range(3))),
     )
-    def build(self, seed: int, loss: float, latency: float, handovers: tuple[Handover, ...]) -> None:
+    def build(
+        self,
+        seed: int,
+        loss: float,
+        latency: float,
+        handovers: tuple[Handover, ...],
+        policies: tuple[Policy, ...],
+    ) -> None:
         self.world = World(seed, POLICY, PREFIXES, log=print if os.environ.get("ROAMROUTE_TRACE") else None)
         self.world.netlink_latency = latency
-        for name, handover in zip("abc", handovers, strict=False):
-            self.world.access_point(name, LINKS, handover=handover)
+        for name, policy, handover in zip("abc", policies, handovers, strict=False):
+            self.world.access_point(name, LINKS, policy, handover)
         self.world.access_point("router", (), handover=handovers[3])
         self.stations = [self.world.station(("fd44:0:0:1::101", "10.44.0.7")), self.world.station(count=1)]
         self.liar = self.world.station(count=1)
@@ -264,12 +275,14 @@ def limits(examples: int, steps: int) -> Any:
     )
 
 
-def wander(seed: int, steps: int) -> None:
+def wander(seed: int, steps: int, kinds: tuple[Policy, ...] = (POLICY,)) -> None:
     """Any rules at random, for long: what hypothesis, which prefers the simple, comes to seldom."""
     chance = random.Random(seed)
     mesh = Mesh()
     latencies, losses = (0.0, 0.0005, 0.02), (0.0, 0.0, 0.5)
-    mesh.build(seed, chance.choice(losses), chance.choice(latencies), tuple(chance.choice(HANDOVERS) for _ in range(4)))
+    handovers = tuple(chance.choice(HANDOVERS) for _ in range(4))
+    policies = tuple(chance.choice(kinds) for _ in range(3))
+    mesh.build(seed, chance.choice(losses), chance.choice(latencies), handovers, policies)
     for _ in range(steps):
         take_a_step(mesh, chance)
         mesh.invariants_hold()
@@ -313,6 +326,11 @@ def take_a_step(mesh: Mesh, chance: random.Random) -> None:
 @pytest.mark.parametrize("seed", range(int(os.environ.get("ROAMROUTE_SEEDS", 20))))
 def test_a_long_life_at_random_ends_well(seed: int) -> None:
     wander(seed, 60)
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ROAMROUTE_SEEDS", 20))))
+def test_a_long_life_with_dumb_access_points_ends_well(seed: int) -> None:
+    wander(seed, 60, (POLICY, DUMB, DUMB))
 
 
 TestMesh = Mesh.TestCase
