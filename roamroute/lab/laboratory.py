@@ -21,7 +21,14 @@ from roamroute.lab.modes import MODES, Mode
 from roamroute.lab.namespaces import Sandbox
 from roamroute.lab.options import LabOptions
 from roamroute.lab.radio import Air, Client, Host
-from roamroute.lab.roaming import PEERS_PORT, RoamrouteDaemon, daemon_tables, router_tables, write_key
+from roamroute.lab.roaming import (
+    PEERS_PORT,
+    RoamrouteDaemon,
+    apply_neighbour_times,
+    daemon_tables,
+    router_tables,
+    write_key,
+)
 from roamroute.lab.routing import MeshRouting
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.traffic import Traffic
@@ -186,4 +193,6 @@ class Laboratory:
             mode=mode,
             more_peers=[self.mesh.gateway] if self.options.has_gateway_peer else [],
         )
+        if access_point.dumb is not None:
+            apply_neighbour_times(access_point, tables)
         return RoamrouteDaemon(access_point, tables)

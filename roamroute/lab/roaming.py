@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from roamroute.config import parse_config
 from roamroute.errors import DaemonGone
 from roamroute.lab import addresses
 from roamroute.lab.modes import MODES, Mode
@@ -18,6 +19,7 @@ from roamroute.lab.namespaces import Process
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.waiting import NotReached
 from roamroute.lab.wifi import AccessPointDaemon
+from roamroute.sysctl import sysctl_fragment
 
 READY_LIMIT_S = 30.0
 PEERS_PORT = 4544
@@ -124,6 +126,13 @@ def daemon_tables(
     if mode.handover:
         tables["handover"] = mode.handover
     return tables
+
+
+def apply_neighbour_times(access_point: Router, tables: Mapping[str, Table]) -> None:
+    """Set what `roamroute config sysctl` says for the client link, as an operator would; the rest is the machine's."""
+    lines = sysctl_fragment(parse_config(toml_text(tables))).splitlines()
+    settings = [line.split(" = ") for line in lines if f".neigh.{addresses.CLIENT_LINK}." in line]
+    access_point.namespace.sysctl(dict(settings))
 
 
 def router_tables(mesh: Mesh, router: Router, key_file: Path, mode: Mode) -> dict[str, Table]:

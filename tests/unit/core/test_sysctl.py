@@ -56,3 +56,17 @@ def test_the_times_that_sleeping_stations_need_are_spelled_out_for_each_link() -
 def test_the_stale_time_covers_two_probings_of_everybody() -> None:
     """45 s in REACHABLE, 45 s until the probe is due, and the budget of 100 a second for all of them."""
     assert stale_time_s(CONFIG) == 2 * (45 + 45 + (250 * 9 + 128) / 100) // 1 + 1
+
+
+def test_where_bridges_carry_the_wifi_neighbours_are_asked_more_often_and_at_last_on_all_ports() -> None:
+    dumb = parse_config('[roaming]\ninterfaces = ["br0"]\nprefixes = ["fd44::/64"]\n[stations]\nsource = "none"')
+    text = sysctl_fragment(dumb)
+    for line in (
+        "base_reachable_time_ms = 10000",
+        "delay_first_probe_time = 1",
+        "ucast_solicit = 2",
+        "mcast_resolicit = 1",
+        "retrans_time_ms = 1000",
+    ):
+        assert f"net.ipv6.neigh.br0.{line}\n" in text
+    assert "mcast_resolicit" not in sysctl_fragment(CONFIG)
