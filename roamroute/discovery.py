@@ -53,6 +53,15 @@ class DadTold:
     message: DadMessage
 
 
+@attrs.frozen
+class Advertised:
+    """A router advertisement was sent, to one station or (None) to all."""
+
+    link: str
+    station: Mac | None
+    lifetime_s: int
+
+
 class Discovery:
     """Opens nothing before its `parts` run. `sender` is not closed; `onlookers` are shown what is heard and done."""
 
@@ -196,7 +205,8 @@ class Discovery:
                 case Relay():
                     pass
         self._dad_alarm.set(self.dad.next_wakeup)
-        self._show(effects if cause is None else (cause, *effects))
+        if self._onlookers:
+            self._show([*effects] if cause is None else [cause, *effects])
 
     def _emit(self, link: str, message: DadMessage, stations: Iterable[Mac | None]) -> None:
         source = self._sender.mac_of(link)
@@ -221,12 +231,17 @@ class Discovery:
                 frame = router_advertisement(source, effect.station, effect.router, destination=to)
                 self._sender.send(effect.link, frame)
         self._advertiser_alarm.set(self.advertiser.next_wakeup)
-        self._show(effects)
-
-    def _show(self, values: Iterable[object]) -> None:
         if self._onlookers:
+            self._show([Advertised(each.link, each.station, each.router.lifetime_s) for each in effects])
+
+    def _show(self, values: Sequence[object]) -> None:
+        """Later: what led to it may not have been shown."""
+
+        def show() -> None:
             for value in values:
                 self._onlookers.tell("discovery", value)
+
+        asyncio.get_running_loop().call_soon(show)
 
     # -- running ----------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,9 @@ LOGGER = logging.getLogger("roamroute")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/%+-]+")
-_FLATTENED = frozenset({"neighbour", "station", "route", "claim", "answer", "message", "router"})
+_FLATTENED = frozenset({"neighbour", "station", "route", "claim", "answer", "message"})
+_NAMES = {"kind": "said"}
+"""`kind` is what a line of `watch --json` is."""
 
 
 def configure(level: str) -> None:
@@ -60,7 +62,7 @@ def fields_of(value: Any) -> dict[str, Any]:
         elif field.name in _FLATTENED and attrs.has(type(inner)):
             found.update(fields_of(inner))
         else:
-            found[field.name] = _plain(inner)
+            found[_NAMES.get(field.name, field.name)] = _plain(inner)
     return found
 
 

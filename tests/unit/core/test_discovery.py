@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
@@ -163,8 +164,10 @@ async def test_everything_is_shown_to_who_follows(air: Air, tmp_path: Path) -> N
     shown: list[object] = []
     end = daemon.observe(lambda kind, value: shown.append((kind, type(value).__name__)))
     part_of(daemon).told(OTHER, question())
+    await asyncio.sleep(0)
     end()
     part_of(daemon).told(OTHER, question(SECOND))
+    await asyncio.sleep(0)
     assert shown == [("discovery", "DadTold"), ("discovery", "HandOut")]
 
 

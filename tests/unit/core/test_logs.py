@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from roamroute.discovery import DadHeard
 from roamroute.effects import Announce, SendClaim, Withdraw
 from roamroute.events import NeighbourChanged, NeighboursResynced, StationConnected
 from roamroute.logs import RepeatedWarnings, fields_of, line_of
-from roamroute.values import Basis, Claim, HostRoute, Neighbour, Nud, Station, mac
+from roamroute.values import Basis, Claim, DadKind, DadMessage, HostRoute, Neighbour, Nud, Station, mac
 
 MAC = mac("02:00:00:00:00:01")
 ADDRESS = ip_address("2001:db8::1")
@@ -54,3 +55,9 @@ def test_the_memory_of_warnings_is_bounded() -> None:
     for number in range(100):
         warnings.admit(str(number), "line", float(number))
     assert len(warnings._seen) <= 10
+
+
+def test_what_a_host_has_said_does_not_hide_what_the_line_is() -> None:
+    heard = DadHeard("wlan0", DadMessage(DadKind.SOLICITATION, ADDRESS, MAC, b"nonce"))
+    assert "kind" not in fields_of(heard)
+    assert line_of(heard) == f"dad-heard link=wlan0 said=solicitation target={ADDRESS} mac={MAC} nonce=6e6f6e6365"
