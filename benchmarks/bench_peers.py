@@ -22,7 +22,19 @@ from roamroute.effects import DropClaim, SendAnswer, SendClaim
 from roamroute.events import ClaimAnswered, Event, HostClaimed, HostHinted
 from roamroute.peers import PeerChannel, codec
 from roamroute.peers.exchange import Exchange
-from roamroute.values import Answer, Basis, Claim, HandoverReport, Hint, Mac, PeerId, Segments, Verdict
+from roamroute.values import (
+    Answer,
+    Basis,
+    Claim,
+    DadKind,
+    DadMessage,
+    HandoverReport,
+    Hint,
+    Mac,
+    PeerId,
+    Segments,
+    Verdict,
+)
 
 KEY = bytes(range(32))
 ADDRESSES = tuple(IPv6Address((0xFD44 << 112) + number) for number in range(3))
@@ -228,6 +240,9 @@ def octets() -> list[Figure]:
     one = len(codec.encode_message(hint))
     batch = (codec.MESSAGES_BYTES_MAXIMUM - end) // one
     report = HandoverReport(claim.mac, 1, 0.001, 0.002, 1.5, 0.001)
+    question = DadMessage(DadKind.SOLICITATION, ADDRESSES[0], claim.mac, b"nonce!")
+    said = len(codec.encode_message(codec.DadRelayed(1, question)))
+    full = codec.MESSAGES_BYTES_MAXIMUM // said
     sizes = {
         "claim": around + len(codec.encode_message(claim)),
         "answer, nothing to add": around + len(codec.encode_message(attrs.evolve(accepted(claim), addresses=()))),
@@ -236,6 +251,9 @@ def octets() -> list[Figure]:
         "hint in a full batch": (around + batch * one + end) / batch,
         "acknowledgement of hints": around + end,
         "report": around + len(codec.encode_message(report)),
+        "message of DAD": around + said,
+        "message of DAD in a full datagram": (around + full * said) / full,
+        "acknowledgement of one": around + len(codec.encode_message(codec.DadTaken((1,)))),
     }
     note = "host of 3 IPv6 addresses; IPv6, UDP and seal included"
     return [Figure(f"peers: bytes of a {kind}", size, "B", None, note=note) for kind, size in sizes.items()]
