@@ -311,6 +311,14 @@ def _discovery_status(daemon: Daemon, now: Instant) -> dict[str, Any]:
             "prefixes": [str(each.prefix) for each in advertiser.router.prefixes],
             "counters": dict(advertiser.counters),
         },
+        "tap": None
+        if discovery is None
+        else {
+            "heard_messages": discovery.tap.heard_messages,
+            "malformed_frames": discovery.tap.malformed_frames,
+            "dropped_frames": discovery.tap.dropped_frames,
+            "muted_stations": discovery.tap.muted_stations,
+        },
         "routers": [
             {
                 "link": link,

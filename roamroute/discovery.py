@@ -69,7 +69,7 @@ class Discovery:
         roaming = config.roaming
         self._config = config
         self._onlookers = onlookers
-        self._tap = DiscoveryTap(roaming.interfaces, self._heard, log)
+        self.tap = DiscoveryTap(roaming.interfaces, self._heard, log)
         self._sender = sender
         self._view = _View()
         self.dad: DadProxy | None = None
@@ -111,16 +111,16 @@ class Discovery:
                 if advertiser is not None:
                     self._advertise(advertiser.connected(station.link, station.mac, now))
             case events.OwnAddressesChanged(addresses=addresses, macs=macs):
-                self._tap.own_macs(macs)
+                self.tap.own_macs(macs)
                 self._view.own_macs = macs
                 self._view.addresses = addresses
             case events.NeighboursResynced(links=links):
-                self._tap.link_changed()
+                self.tap.link_changed()
                 if advertiser is not None:
                     for link in sorted(links):
                         self._advertise(advertiser.link_up(link, now))
             case events.LinkLost(link=link):
-                self._tap.link_changed()
+                self.tap.link_changed()
                 if advertiser is not None:
                     advertiser.link_lost(link)
             case events.Drained() if advertiser is not None:
@@ -247,7 +247,7 @@ class Discovery:
 
     def parts(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What is to run, each with its name."""
-        yield "neighbour discovery", self._tap.run()
+        yield "neighbour discovery", self.tap.run()
         ra = self._config.ra
         if self.advertiser is not None and ra is not None and ra.needs_route:
             from roamroute.linux.default_route import RouteWatch  # only who needs one looks

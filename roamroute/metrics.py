@@ -82,7 +82,14 @@ async def serve_metrics(daemon: Daemon, section: MetricsSection) -> None:
             yield CounterMetricFamily("roamroute_neighbour_table_overflows", text, value=watch.episodes)
 
         def _discovery(self, discovery: Discovery) -> Iterator[Metric]:
-            parts = []
+            tap = discovery.tap
+            heard = {
+                "heard": tap.heard_messages,
+                "malformed": tap.malformed_frames,
+                "dropped": tap.dropped_frames,
+                "muted": tap.muted_stations,
+            }
+            parts = [("tap", "frames of neighbour discovery on the client links; stations muted", heard)]
             if discovery.dad is not None:
                 parts.append(("dad", "what the DAD proxy has done", attrs.asdict(discovery.dad.counters)))
             if discovery.advertiser is not None:

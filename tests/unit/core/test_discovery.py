@@ -64,6 +64,8 @@ def air(monkeypatch: pytest.MonkeyPatch) -> Air:
     made = Air()
 
     class Tap:
+        heard_messages = malformed_frames = dropped_frames = muted_stations = 0
+
         def __init__(self, _links: object, heard: Callable[[str, Any], None], _log: object) -> None:
             made.heard = heard
 
@@ -247,6 +249,7 @@ def test_without_any_of_it_there_is_nothing(tmp_path: Path, more: str) -> None:
     assert daemon.discovery is None
     status = status_of(daemon)
     assert (status["dad"], status["ra"], status["routers"]) == (None, None, [])
+    assert status["tap"] is None
 
 
 def test_a_gateway_without_client_links_takes_no_part(tmp_path: Path) -> None:
