@@ -1,4 +1,4 @@
-"""What the benchmarks handover_{full,alone,loss,stay,delay,modes} measure: 500 packets a second, every routing.
+"""What the benchmarks handover_{full,alone,loss,stay,delay,dumb,modes} measure: 500 packets a second, every routing.
 
 Each scenario is one `roamroute lab` for each routing, one after the other: two at once on two processors would
 measure each other. What a run found is kept under results/handover/SCENARIO/, and is taken from there the next time if
@@ -30,7 +30,7 @@ from typing import Any
 import attrs
 
 from benchmarks.handover import CACHE
-from benchmarks.handover_verdict import DELAY, FULL, LOSS, MODES, Bars, Report
+from benchmarks.handover_verdict import DELAY, DUMB, FULL, LOSS, MODES, Bars, Report
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results" / "handover"
@@ -84,6 +84,24 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("stay", ("--roams", str(max(2, ROAMS // 16)), "--silent", "--ipv4", *PACKETS, "--dwell", "14"), FULL),
         Scenario("alone", ("--roams", str(ROAMS), "--silent", "--ipv4", *PACKETS[1:]), FULL),
         Scenario("delay", ("--roams", str(max(2, ROAMS // 5)), "--delay", "30", *PACKETS), DELAY, only=DEBIAN_12),
+        Scenario(
+            "dumb",
+            ("--roams", str(max(2, ROAMS // 2)), "--ipv4", "--stations", "none", *PACKETS),
+            DUMB,
+            only=DEBIAN_12,
+        ),
+        Scenario(
+            "dumb_quiet",
+            ("--roams", str(max(2, ROAMS // 5)), "--talk", "--stations", "none", "--no-update-frames", *PACKETS),
+            DUMB,
+            only=DEBIAN_12,
+        ),
+        Scenario(
+            "dumb_mixed",
+            ("--roams", str(max(2, ROAMS // 5)), "--ipv4", "--stations", "mixed", *PACKETS),
+            DUMB,
+            only=("babeld", "bird-ospf", "frr-ospf"),
+        ),
         Scenario(
             "modes",
             (

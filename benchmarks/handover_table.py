@@ -1,4 +1,4 @@
-"""One table of what handover_{full,alone,loss,stay,delay,modes} have measured, held against the bars, as Markdown.
+"""One table of what handover_{full,alone,loss,stay,delay,dumb,modes} have measured, held against the bars, as Markdown.
 
     python -m benchmarks.handover_table [SCENARIO ...]
 

@@ -29,6 +29,8 @@ class Bars:
 FULL = Bars(downlink_median=10, downlink_p95=30, uplink_median=10, uplink_p95=30, lost_at_100=3, stall=300)
 LOSS = Bars(downlink_p95=120, uplink_p95=120)
 DELAY = Bars()
+DUMB = Bars()
+"""Nobody tells of associations: the gaps are reported, and every roam comes back."""
 MODES = Bars(failures=None)
 
 
