@@ -105,7 +105,7 @@ class Daemon:
         self.neighbours = NeighbourSource(
             roaming.interfaces, self.take, log, is_following_bridge=config.stations.source == "none"
         )
-        self.gateway = GatewayAdvertiser(log, self.sender)
+        self.gateway = GatewayAdvertiser(log, self.sender, config.gateway)
         self.packets = PacketSource(roaming.interfaces, roaming.prefixes, self.take, log)
         self.hostapd = _follow_hostapd(config, lambda event: self.take([event]))
         if self.peering is not None:
@@ -254,9 +254,8 @@ class Daemon:
         for station in greeted:
             self.gateway.advertise(station.link, station.mac)
         if self.discovery is not None:
-            for event, _ in handled:
-                if event is not None:
-                    self.discovery.handled(event)
+            for event, caused in handled:
+                self.discovery.handled(event, caused)
         self._perform_rest(rest, now)
         if forgets:
             self.neighbours.forget(forgets)

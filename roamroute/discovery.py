@@ -17,6 +17,7 @@ import attrs
 from roamroute import events
 from roamroute.config import Config
 from roamroute.dad import DadEffect, DadProxy, Defend, HandOut, Relay
+from roamroute.effects import AdvertiseGateway, Effect
 from roamroute.engine import Engine
 from roamroute.hosts import Host
 from roamroute.linux.discovery import DiscoveryTap
@@ -101,7 +102,7 @@ class Discovery:
 
     # -- what the daemon tells --------------------------------------------------------------------------------------
 
-    def handled(self, event: events.Event) -> None:
+    def handled(self, event: events.Event | None, effects: Iterable[Effect]) -> None:
         """The engine has taken this event, and what it asked for has been done."""
         now = time.monotonic()
         advertiser = self.advertiser
@@ -110,6 +111,10 @@ class Discovery:
                 self._view.forget_stations()
                 if advertiser is not None:
                     self._advertise(advertiser.connected(station.link, station.mac, now))
+            case events.MacLearned() if advertiser is not None:  # where bridges stand in for associations
+                for effect in effects:
+                    if isinstance(effect, AdvertiseGateway):
+                        self._advertise(advertiser.connected(effect.link, effect.mac, now))
             case events.OwnAddressesChanged(addresses=addresses, macs=macs):
                 self.tap.own_macs(macs)
                 self._view.own_macs = macs

@@ -18,6 +18,7 @@ from roamroute.config import parse_config
 from roamroute.control import status_of
 from roamroute.dad import DadEffect, DadProxy, Defend, HandOut, Relay
 from roamroute.daemon import Daemon
+from roamroute.effects import AdvertiseGateway
 from roamroute.tables import print_status
 from roamroute.testing.exporters import FAKE_SPEC
 from roamroute.values import DadKind, DadMessage, Hint, Instant, Mac, Neighbour, Nud, PeerId, Station
@@ -175,15 +176,28 @@ async def test_everything_is_shown_to_who_follows(air: Air, tmp_path: Path) -> N
 
 async def test_a_station_is_told_its_router_as_soon_as_it_has_connected(air: Air, tmp_path: Path) -> None:
     part = part_of(daemon_of(tmp_path, "[ra]\n"))
-    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()))
-    part.handled(events.StationConnected(Station(FIRST, "wlan0")))
+    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())
+    part.handled(events.StationConnected(Station(FIRST, "wlan0")), ())
     assert air.advertised() == [("33:33:00:00:00:01", 9000), (FIRST, 9000)]
+    part.close()
+
+
+async def test_a_host_is_told_its_router_when_a_bridge_has_learnt_it_and_the_engine_greets_it(
+    air: Air, tmp_path: Path
+) -> None:
+    part = part_of(daemon_of(tmp_path, "[ra]\n"))
+    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())
+    learned = events.MacLearned(FIRST, "wlan0", "port1")
+    part.handled(learned, ())
+    assert air.advertised()[1:] == []
+    part.handled(learned, (AdvertiseGateway("wlan0", FIRST, "the bridge learned its MAC"),))
+    assert air.advertised()[1:] == [(FIRST, 9000)]
     part.close()
 
 
 async def test_a_solicitation_is_answered_to_the_station_alone(air: Air, tmp_path: Path) -> None:
     part = part_of(daemon_of(tmp_path, "[ra]\n"))
-    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()))
+    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())
     assert air.heard is not None
     air.heard("wlan0", RouterSolicitation(FIRST, IPv6Address("fe80::a")))
     assert air.advertised()[1:] == [(FIRST, 9000)]
@@ -193,15 +207,15 @@ async def test_a_solicitation_is_answered_to_the_station_alone(air: Air, tmp_pat
 
 async def test_while_drained_this_is_no_default_router_and_addresses_stay_unique(air: Air, tmp_path: Path) -> None:
     part = part_of(daemon_of(tmp_path, "[ra]\n" + PEERS))
-    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()))
-    part.handled(events.Drained())
-    part.handled(events.StationConnected(Station(FIRST, "wlan0")))
+    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())
+    part.handled(events.Drained(), ())
+    part.handled(events.StationConnected(Station(FIRST, "wlan0")), ())
     assert air.advertised()[1:] == [(FIRST, 0)]
     use(part, HandOut("wlan0", question()))
     part.told(OTHER, question())
     assert air.sent[-1][1][:6].hex(":") == "33:33:ff:00:00:0a"
-    part.handled(events.Resumed())
-    part.handled(events.StationConnected(Station(SECOND, "wlan0")))
+    part.handled(events.Resumed(), ())
+    part.handled(events.StationConnected(Station(SECOND, "wlan0")), ())
     assert air.advertised()[-1] == (SECOND, 9000)
     part.close()
 
@@ -209,7 +223,7 @@ async def test_while_drained_this_is_no_default_router_and_addresses_stay_unique
 async def test_the_last_word_is_that_this_is_no_router_any_more(air: Air, tmp_path: Path) -> None:
     daemon = daemon_of(tmp_path, "[ra]\n")
     part = part_of(daemon)
-    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()))
+    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())
     daemon.engine.handle(events.StationConnected(Station(FIRST, "wlan0")), 1.0)
     part.stop()
     assert air.advertised()[1:] == [("33:33:00:00:00:01", 0), (FIRST, 0)]
@@ -218,9 +232,9 @@ async def test_the_last_word_is_that_this_is_no_router_any_more(air: Air, tmp_pa
 
 async def test_without_ra_nothing_is_advertised(air: Air, tmp_path: Path) -> None:
     part = part_of(daemon_of(tmp_path))
-    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()))
-    part.handled(events.StationConnected(Station(FIRST, "wlan0")))
-    part.handled(events.Drained())
+    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())
+    part.handled(events.StationConnected(Station(FIRST, "wlan0")), ())
+    part.handled(events.Drained(), ())
     part.stop()
     assert air.sent == []
     part.close()
@@ -289,7 +303,7 @@ def test_the_proxy_knows_who_is_where(air: Air, tmp_path: Path) -> None:
     assert (view.holder(here), view.holder(ADDRESS)) == (("wlan0", SECOND), None)
     assert (view.announcer(here), view.announcer(ADDRESS)) == (None, OTHER)
     assert view.holder(here) is not None
-    part_of(daemon).handled(events.OwnAddressesChanged(frozenset({here}), frozenset({OURS})))
+    part_of(daemon).handled(events.OwnAddressesChanged(frozenset({here}), frozenset({OURS})), ())
     assert (view.own_addresses, view.own_macs) == (frozenset({here}), frozenset({OURS}))
 
 
@@ -299,5 +313,5 @@ def test_a_station_that_has_just_come_is_known(air: Air, tmp_path: Path) -> None
     assert part._view.stations("wlan0") == ()
     connected = events.StationConnected(Station(FIRST, "wlan0"))
     daemon.engine.handle(connected, 1.0)
-    part.handled(connected)
+    part.handled(connected, ())
     assert part._view.stations("wlan0") == (FIRST,)
