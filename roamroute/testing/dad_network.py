@@ -26,6 +26,8 @@ from roamroute.values import Address, DadKind, DadMessage, Instant, Mac, PeerId,
 
 RETRANS_TIMER_S: Seconds = 1.0
 """RFC 4861 §10."""
+MOST_RELAYS = 5_000
+"""More is a loop, which ends here: the network delivers no more between access points."""
 _GATHERED_S: Seconds = 0.3
 """A roam and the random delay before DAD are over by then, at the earliest 30 ms after the host has left."""
 
@@ -57,6 +59,17 @@ class Collision:
         return self.host == self.origin
 
 
+@attrs.define(eq=False)
+class Use:
+    """`host` asks for `target`, or has it, between two times; `is_taken`: whether it has it."""
+
+    host: Host
+    target: Address
+    is_taken: bool
+    begin: Instant
+    end: Instant = float("inf")
+
+
 class Host:
     """A client: `asking` are its tentative addresses with their nonce, `taken` those it uses."""
 
@@ -74,23 +87,26 @@ class Host:
         self.asking: dict[Address, bytes] = {}
         self.taken: set[Address] = set()
         self.lost: dict[Address, Mac] = {}
-        self.moved_at: Instant = float("-inf")
+        self.moves: list[Instant] = []
+        """When it left a link or came to one."""
+        self._uses: dict[Address, Use] = {}
         self._timers: dict[Address, Appointment] = {}
         segment.join(self)
 
     def take(self, target: Address) -> None:
         """Use it without a question, as if DAD had been done before."""
         self.taken.add(target)
+        self._use(target, True)
 
     def ask(self, target: Address) -> None:
         """Begin DAD: one solicitation, then RetransTimer."""
         if self.segment is None:
             return
         self.taken.discard(target)
+        self._use(target, False)
         nonce = self.network.random.randbytes(6) if self.has_nonce else b""
         self.asking[target] = nonce
-        if target in self._timers:
-            self._timers[target].cancel()
+        self._stop_waiting(target)
         self._timers[target] = self.network.clock.after(RETRANS_TIMER_S, partial(self._succeed, target))
         self._send(DadMessage(DadKind.SOLICITATION, target, self.mac, nonce))
 
@@ -104,7 +120,7 @@ class Host:
         if self.segment is not None:
             self.segment.leave(self)
         self.segment = None
-        self.moved_at = network.clock.now
+        self.moves.append(network.clock.now)
         away_s = network.random.uniform(0.03, _GATHERED_S / 2)
         network.clock.after(away_s, partial(self._arrive, network.segment_of(link), is_repeating))
 
@@ -123,7 +139,8 @@ class Host:
         is_mine = message.kind is DadKind.SOLICITATION and message.nonce and message.nonce == self.asking[target]
         if not is_mine:
             del self.asking[target]
-            self._timers.pop(target).cancel()
+            self._stop_waiting(target)
+            self._use(target, None)
             self.lost[target] = frame.origin
             self.network.collide(self, target, frame.origin)
 
@@ -131,17 +148,31 @@ class Host:
         if self.segment is not None:
             return
         self.segment = segment
-        self.moved_at = self.network.clock.now
+        self.moves.append(self.network.clock.now)
         segment.join(self)
         for target in sorted({*self.asking, *self.taken}) if is_repeating else ():
             self.taken.discard(target)
             self.asking.setdefault(target, b"")
+            self._stop_waiting(target)
+            self._use(target, None)
             wait_s = self.network.random.uniform(0.0, _GATHERED_S / 2)
             self.network.clock.after(wait_s, partial(self.ask, target))
 
     def _succeed(self, target: Address) -> None:
         if self.asking.pop(target, None) is not None:
-            self.taken.add(target)
+            self.take(target)
+
+    def _use(self, target: Address, is_taken: bool | None) -> None:
+        now = self.network.clock.now
+        if target in self._uses:
+            self._uses.pop(target).end = now
+        if is_taken is not None:
+            self._uses[target] = Use(self, target, is_taken, now)
+            self.network.uses.append(self._uses[target])
+
+    def _stop_waiting(self, target: Address) -> None:
+        if target in self._timers:
+            self._timers.pop(target).cancel()
 
     def _send(self, message: DadMessage) -> None:
         if self.segment is not None:
@@ -300,6 +331,7 @@ class DadNetwork:
         self.origins: dict[DadMessage, Mac] = {}
         """Whose word a message is whose MAC does not tell."""
         self.collisions: list[Collision] = []
+        self.uses: list[Use] = []
         self.transmissions = self.relays = self.group_frames = self.unicast_frames = self.defences = 0
         self.access_points: dict[str, AccessPoint] = {}
         self._segments: dict[str, Segment] = {}
@@ -327,7 +359,9 @@ class DadNetwork:
         return self._segments[link]
 
     def tell(self, sender: AccessPoint, receiver: AccessPoint, message: DadMessage) -> None:
-        """The channel: each copy is lost, or comes after a while."""
+        """The channel: each copy is lost, or comes after a while; none does when a loop has filled it."""
+        if self.relays > MOST_RELAYS:
+            return
         copies = 1 + (self.random.random() < self.duplication)
         for _ in range(copies):
             if self.random.random() >= self.loss:
