@@ -158,7 +158,7 @@ def test_rdisc6_reads_what_we_say(router: Router) -> None:
         r"Recursive DNS server +: fd44:0:0:a::54",
         r"DNS servers? lifetime +: +9000 ",
         r"DNS search list +: mesh\.example\.org example\.org",
-        r"DNS search list lifetime +: +9000 ",
+        r"DNS search list lifetime *: +9000 ",
         rf"Source link-layer address: {AP_MAC}",
         r"from fe80::1",
     ):
