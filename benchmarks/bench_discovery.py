@@ -171,8 +171,8 @@ def handing_out(ap: Namespace) -> float:
             began = time.perf_counter()
             mac = sender.mac_of("wlan0")
             assert mac is not None
-            for each in stations:
-                sender.send("wlan0", discovery.solicitation(mac, message, each))
+            for frame in discovery.handed_out(mac, message, stations):
+                sender.send("wlan0", frame)
             rounds.append((time.perf_counter() - began) / BURST * 1e6)
         sender.close()
     return statistics.median(rounds[1:])

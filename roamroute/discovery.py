@@ -26,7 +26,7 @@ from roamroute.logs import log
 from roamroute.onlookers import Onlookers
 from roamroute.ra import Advertise, Advertiser
 from roamroute.values import Address, DadKind, DadMessage, Instant, Mac, PeerId, Seconds
-from roamroute.wire.discovery import RouterSolicitation, advertisement, solicitation
+from roamroute.wire.discovery import RouterSolicitation, advertisement, handed_out
 from roamroute.wire.router_advertisements import ALL_NODES, HeardRouter, router_advertisement
 
 if TYPE_CHECKING:
@@ -217,9 +217,8 @@ class Discovery:
         source = self._sender.mac_of(link)
         if source is None:
             return
-        build = solicitation if message.kind is DadKind.SOLICITATION else advertisement
-        for station in stations:
-            self._sender.send(link, build(source, message, station))
+        for frame in handed_out(source, message, stations):
+            self._sender.send(link, frame)
 
     def _defend(self, effect: Defend) -> None:
         source = self._sender.mac_of(effect.link)

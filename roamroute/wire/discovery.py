@@ -11,7 +11,7 @@ same layer 2: neighbour discovery of ours carries `icmpv6.PROXY_FLOW_LABEL`, and
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 import attrs
@@ -115,6 +115,26 @@ def advertisement(source: Mac, message: DadMessage, station: Mac | None) -> byte
     body = struct.pack("!BBHI", icmpv6.NEIGHBOUR_ADVERTISEMENT, 0, 0, _PLAIN) + target
     body += icmpv6.option(icmpv6.TARGET_LINK_LAYER_ADDRESS, ethernet.octets(message.mac))
     return _ipv6_frame(hardware, station, target, icmpv6.ALL_NODES, body)
+
+
+def handed_out(source: Mac, message: DadMessage, stations: Iterable[Mac | None]) -> Iterator[bytes]:
+    """`solicitation` or `advertisement`, whichever it is, for each of `stations`; a copy costs a tenth of the first.
+
+    Raises: ValueError as `solicitation`.
+    """
+    build = solicitation if message.kind is DadKind.SOLICITATION else advertisement
+    if message.kind is DadKind.ADVERTISEMENT and message.target.version == 4:
+        for station in stations:  # the reply to a probe names the asker
+            yield build(source, message, station)
+        return
+    behind_destination: bytes | None = None
+    for station in stations:
+        if station is None or behind_destination is None:
+            frame = build(source, message, station)
+            behind_destination = frame[6:]
+            yield frame
+        else:
+            yield ethernet.octets(station) + behind_destination
 
 
 def router_solicitation(source: Mac, address: IPv6Address) -> bytes:

@@ -23,7 +23,14 @@ from scapy.packet import Packet, Padding
 from roamroute.errors import MalformedInput
 from roamroute.values import DadKind, DadMessage, Mac
 from roamroute.wire import arp, bpf, discovery, icmpv6
-from roamroute.wire.discovery import RouterSolicitation, advertisement, parse, router_solicitation, solicitation
+from roamroute.wire.discovery import (
+    RouterSolicitation,
+    advertisement,
+    handed_out,
+    parse,
+    router_solicitation,
+    solicitation,
+)
 from roamroute.wire.router_advertisements import HeardRouter
 
 from . import discovery_frames as given_frames
@@ -149,6 +156,22 @@ def test_arp_as_scapy_reads_it(
         (DadKind.ADVERTISEMENT, False): (2, str(target), station, "0.0.0.0"),
     }[kind, station is None]
     assert (packet.op, packet.psrc, packet.hwdst, packet.pdst) == expected
+
+
+@given(
+    macs,
+    macs,
+    st.one_of(ipv4_unicast, ipv6_unicast),
+    st.sampled_from(list(DadKind)),
+    nonces,
+    st.lists(st.one_of(st.none(), macs), max_size=5),
+)
+def test_copies_are_what_each_station_would_get_alone(
+    source: Mac, owner: Mac, target: IPv4Address | IPv6Address, kind: DadKind, nonce: bytes, stations: list[Mac | None]
+) -> None:
+    message = DadMessage(kind, target, owner, nonce)
+    build = solicitation if kind is DadKind.SOLICITATION else advertisement
+    assert list(handed_out(source, message, stations)) == [build(source, message, station) for station in stations]
 
 
 @pytest.mark.parametrize("size", [1, 5, 7, 8, 13, 31, 38])
