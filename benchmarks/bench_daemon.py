@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from benchmarks.figure import Figure
 from roamroute.lab.namespaces import Namespace, Sandbox
 from roamroute.lab.waiting import wait_until
+from roamroute.values import DadKind, DadMessage, Mac
+from roamroute.wire import discovery
 
 HOSTS = 1000
 ADDRESSES = 3
 MEASURED_S = float(os.environ.get("ROAMROUTE_BENCH_SECONDS", "300"))
+ASKED_PER_S = 150
 SETTLE_S = 20.0  # the first probes after a start are denser than the schedule
 
 # As `roamroute config sysctl` prints them for as many; above the second the kernel prunes what is STALE at once.
@@ -105,7 +110,7 @@ def run() -> list[Figure]:
             twin = text.replace("{name}", "ap2").replace('"fd44:0:0:a::1"', '"x"')
             twin = twin.replace('"fd44:0:0:a::2"', '"fd44:0:0:a::1"').replace('"x"', '"fd44:0:0:a::2"')
             started.append(start_daemon(other, directory, "ap2", twin))
-            return _measure(ap, directory, started[1].pid)
+            return _measure(ap, air, directory, started[1].pid)
         finally:
             for process in started:
                 process.terminate()
@@ -135,12 +140,25 @@ def _responder(air: Namespace) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
-def _measure(ap: Namespace, directory: Path, pid: int) -> list[Figure]:
+def ask_for_addresses(air: Namespace) -> None:
+    """Let each host do DAD for one more address, and ask for a router (a frame of an access point without its mark)."""
+    with air.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+        for host in range(1, HOSTS + 1):
+            mac = Mac(f"02:00:00:00:{host >> 8:02x}:{host & 255:02x}")
+            target = IPv6Address(f"fd44:0:0:1::{host:x}:ffff")
+            question = discovery.solicitation(mac, DadMessage(DadKind.SOLICITATION, target, mac, os.urandom(6)), None)
+            wire.sendto(question[:14] + bytes((0x60, 0, 0, 0)) + question[18:], ("a", 0))
+            wire.sendto(discovery.router_solicitation(mac, IPv6Address("::")), ("a", 0))
+            time.sleep(1 / ASKED_PER_S)
+
+
+def _measure(ap: Namespace, air: Namespace, directory: Path, pid: int) -> list[Figure]:
     def all_wanted() -> bool:
         routes = ask(directory, "ap1").get("routes")
         return isinstance(routes, dict) and routes["installed"] == HOSTS * ADDRESSES
 
     wait_until(all_wanted, "every route installed", limit_s=60)
+    ask_for_addresses(air)
     time.sleep(SETTLE_S)
     before, began = processor_s(pid), time.monotonic()
     samples = []
@@ -149,12 +167,15 @@ def _measure(ap: Namespace, directory: Path, pid: int) -> list[Figure]:
         samples.append(resident_mib(pid))
     share = 100 * (processor_s(pid) - before) / (time.monotonic() - began)
     status = ask(directory, "ap1")
-    routes, counters = status["routes"], status["counters"]
+    routes, counters, dad = status["routes"], status["counters"], status["dad"]
     assert isinstance(routes, dict)
     assert isinstance(counters, dict)
+    assert isinstance(dad, dict)
     name = f"daemon, {HOSTS} hosts x {ADDRESSES} addresses, peers, DAD proxy and RA on"
     return [
-        Figure(f"{name}, resident", max(samples), "MiB", bar=60, samples=samples),
+        Figure(
+            f"{name}, resident", max(samples), "MiB", bar=60, note=f"{dad['counters']['relayed']} DAD", samples=samples
+        ),
         Figure(
             f"{name}, one core over {MEASURED_S:g} s", share, "%", bar=1.0, note=f"{counters.get('Probe', 0)} probes"
         ),
