@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from roamroute import config
+from roamroute import config, config_ra
 from roamroute.policy import Policy
 
 PAGE = (Path(__file__).parents[3] / "docs/man/roamroute.toml.5.md").read_text(encoding="utf-8")
@@ -21,6 +22,7 @@ SECTIONS = {
     "peers": config.PeersSection,
     "handover": config.HandoverSection,
     "dad": config.DadSection,
+    "ra": config_ra.RaSection,
     "neighbours": config.NeighboursSection,
     "control": config.ControlSection,
     "log": config.LogSection,
@@ -33,7 +35,7 @@ def toml_of(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return "[" + ", ".join(toml_of(each) for each in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return f'"{value}"' if isinstance(value, str | IPv6Address) else repr(value)
 
 
 @pytest.mark.parametrize("name", SECTIONS)
