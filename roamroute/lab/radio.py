@@ -66,7 +66,8 @@ class Air:
     def __init__(self, mesh: Mesh, *, has_update_frames: bool = True) -> None:
         self.mesh = mesh
         self.namespace = mesh.air
-        self._update_frames = UpdateFrames(self.namespace) if has_update_frames else None
+        self.has_update_frames = has_update_frames
+        self._update_frames = UpdateFrames(self.namespace)
         self._control = Interfaces(self.namespace)
         for access_point in mesh.access_points:
             cell = _cell(access_point)
@@ -103,7 +104,7 @@ class Air:
 
     def associated(self, mac: str, access_point: Router) -> None:
         """A station may send from now on: where the access point is a dumb one, it tells the bridges behind it."""
-        if access_point.dumb is not None and self._update_frames is not None:
+        if access_point.dumb is not None and self.has_update_frames:
             self._update_frames.send(access_point.name, mac)
 
 

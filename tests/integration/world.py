@@ -26,6 +26,7 @@ from generations import BABELD, BIRD, FRR, Generation
 
 from roamroute import control
 from roamroute.lab import addresses
+from roamroute.lab.dumb import Stations
 from roamroute.lab.laboratory import PROGRAMS, Laboratory
 from roamroute.lab.namespaces import CommandFailed, Namespace
 from roamroute.lab.options import LabOptions
@@ -377,10 +378,16 @@ def tables_of(
 
 
 @contextlib.contextmanager
-def make_world(flavour: Flavour, *, client_addresses: int = 2) -> Iterator[World]:
+def make_world(
+    flavour: Flavour, *, client_addresses: int = 2, stations: Stations = Stations.HOSTAPD
+) -> Iterator[World]:
     """A world in which everything is up, every access point has found the host beside it, and the gateway knows."""
     options = LabOptions(
-        routing=flavour.routing, routing_options=flavour.options, addresses=client_addresses, has_ipv4=True
+        routing=flavour.routing,
+        routing_options=flavour.options,
+        addresses=client_addresses,
+        has_ipv4=True,
+        stations=stations,
     )
     with Laboratory(options) as laboratory:
         assert flavour.generation.version in laboratory.routing_version
