@@ -16,12 +16,13 @@ from roamroute_frr.config import fragment as frr_fragment
 from roamroute_frr.settings import Settings as FrrSettings
 from scapy.layers.l2 import Ether
 
+from roamroute.check_ra import check_ra
 from roamroute.config import Config, parse_config
 from roamroute.radvd import radvd_fragment
 from roamroute.values import AdvertisedRouter
 from roamroute.wire.router_advertisements import router_advertisement
 
-from .linux_namespaces import sh
+from .linux_namespaces import inside, sh
 from .ra_world import AP_MAC, Cell, cell, differences, said
 
 pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs("ip")]
@@ -120,6 +121,16 @@ def test_frr_says_what_we_say_but_for_pref64(frr: tuple[FrrRouter, Cell]) -> Non
     heard = made.advertised(lambda packet: "link-layer address" in said(packet))
     assert differences(said(heard[-1]), wanted) == {"PREF64"}
     assert all(differences(said(each), wanted) <= {"PREF64", "link-layer address"} for each in heard)
+
+
+@pytest.mark.parametrize("frr", parameters(FRR), indirect=True)
+async def test_check_hears_frr_and_says_what_it_lacks(frr: tuple[FrrRouter, Cell]) -> None:
+    """zebra answers to all, and from the only link-local address that there is."""
+    _, made = frr
+    made.advertised()
+    with inside(made.ap):
+        (finding,) = await check_ra(config_for("frr"))
+    assert (finding.level, finding.text) == ("warning", "PREF64 none, not 64:ff9b::/96")
 
 
 def test_the_comparison_sees_every_difference() -> None:
