@@ -70,9 +70,9 @@ class Discovery:
         roaming = config.roaming
         self._config = config
         self._onlookers = onlookers
-        self.tap = DiscoveryTap(roaming.interfaces, self._heard, log)
-        self._sender = sender
         self._view = _View()
+        self.tap = DiscoveryTap(roaming.interfaces, self._heard, log, stations=self._view.stations)
+        self._sender = sender
         self.dad: DadProxy | None = None
         if config.dad.enabled:
             self.dad = DadProxy(

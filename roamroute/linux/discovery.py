@@ -7,7 +7,7 @@ at once. Whoever sends more than a host has reason to is not listened to for a w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from roamroute.errors import MalformedInput
 from roamroute.linux.repeats import Repeats
@@ -16,6 +16,7 @@ from roamroute.linux.taps import Rate, Tap, Taps
 from roamroute.values import DadMessage, Instant, Mac
 from roamroute.wire import discovery, ethernet
 from roamroute.wire.discovery import RouterSolicitation
+from roamroute.wire.frames import MAX_WATCHED
 from roamroute.wire.router_advertisements import HeardRouter
 
 Heard = DadMessage | RouterSolicitation | HeardRouter
@@ -39,9 +40,14 @@ class DiscoveryTap:
         *,
         frames_per_second: int = FRAMES_PER_SECOND,
         station_frames_per_second: int = STATION_FRAMES_PER_SECOND,
+        stations: Callable[[str], Collection[Mac]] = lambda link: (),
         clock: Callable[[], Instant] = time.monotonic,
     ) -> None:
-        """Opens nothing yet. `heard`: called in the loop with the link and the message."""
+        """Opens nothing yet. `heard`: called in the loop with the link and the message.
+
+        `stations`: those that are known to be on a link. When a flood comes from ever new senders, they are heard on.
+        """
+        self._stations = stations
         self._heard = heard
         self._repeats = Repeats(log, clock=clock)
         self._share = station_frames_per_second
@@ -50,8 +56,9 @@ class DiscoveryTap:
             links,
             Rate(frames_per_second, discovery.SNAP_BYTES, _BUFFER_BYTES),
             self._repeats,
-            program=lambda tap: discovery.discovery_filter(tap.muted),
+            program=self._program,
             heard=self._look_at_all,
+            choose=self._choose,
             clock=clock,
         )
         self.heard_messages = 0
@@ -78,6 +85,13 @@ class DiscoveryTap:
     def own_macs(self, macs: frozenset[Mac]) -> None:
         """Do not hear frames of these senders: they are ours."""
         self._own = frozenset(ethernet.octets(mac) for mac in macs)
+
+    def _program(self, tap: Tap) -> bytes:
+        return discovery.discovery_filter(tap.muted, tap.chosen)
+
+    def _choose(self, tap: Tap) -> frozenset[Mac] | None:
+        known = frozenset(self._stations(tap.link))
+        return known if 0 < len(known) <= MAX_WATCHED else None
 
     def _look_at_all(self, tap: Tap, frames: list[bytes], now: Instant) -> None:
         for frame in frames:

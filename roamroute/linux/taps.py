@@ -67,6 +67,8 @@ class Tap:
         self.is_paused = False
         self.counts: dict[tuple[Mac, str], int] = {}
         """Frames of each sender in this second, by what the caller tells apart."""
+        self.chosen: frozenset[Mac] | None = None
+        """Too much comes from too many: only these are heard."""
         self.muted: set[Mac] = set()
         """Stations that are not listened to for a while."""
         # Protocol 0 receives nothing: the filter stands before the first frame can come.
@@ -112,12 +114,14 @@ class Taps:
         program: Callable[[Tap], bytes],
         heard: Callable[[Tap, list[bytes], Instant], None],
         shrink: Callable[[Tap], bool] = lambda tap: False,
+        choose: Callable[[Tap], frozenset[Mac] | None] = lambda tap: None,
         clock: Callable[[], Instant] = time.monotonic,
     ) -> None:
         """Opens nothing yet.
 
         `program`: the filter that a tap has to have now. `shrink`: the kernel has no room for it, let it be shorter;
-        False when it cannot be.
+        False when it cannot be. `choose`: who is heard on when there is too much; None: nobody, until the second is
+        over. `program` has to heed it.
         """
         self._links = tuple(links)
         self._rate = rate
@@ -125,6 +129,7 @@ class Taps:
         self._program = program
         self._heard = heard
         self._shrink = shrink
+        self._choose = choose
         self._clock = clock
         self._taps: dict[str, Tap] = {}
         self._is_running = False
@@ -228,19 +233,40 @@ class Taps:
             tap.frames_left = self._rate.frames_per_second
             tap.counts.clear()
         frames: list[bytes] = []
-        while tap.frames_left > 0 and len(frames) < _AT_ONCE:
+        for _ in range(min(tap.frames_left, _AT_ONCE)):
             try:
-                frames.append(tap.socket.recv(self._rate.snap_bytes))
+                frame = tap.socket.recv(self._rate.snap_bytes)
             except BlockingIOError:
                 break
             except OSError as error:  # ENETDOWN once when the interface goes down; the socket stays usable
                 self._repeats.tell("debug", f"read {tap.link}", f'packet socket link={tap.link} because="{error}"')
                 break
+            if tap.chosen is not None and Mac(frame[6:12].hex(":")) not in tap.chosen:
+                self.dropped_frames += 1  # came before the filter was changed
+                continue
             tap.frames_left -= 1
+            frames.append(frame)
         if frames:
             self._heard(tap, frames, now)
-        if tap.frames_left <= 0 and not tap.is_paused:
-            self._pause(tap, tap.refill_at - now)
+        if tap.frames_left > 0 or tap.is_paused:
+            return
+        if tap.chosen is None:
+            tap.chosen = self._choose(tap)
+            if tap.chosen is not None:
+                self._select(tap, tap.refill_at - now)
+                return
+        self._pause(tap, tap.refill_at - now)
+
+    def _select(self, tap: Tap, delay_s: Seconds) -> None:
+        """Too much: hear only the chosen until the second is over, half as many frames again."""
+        tap.frames_left = self._rate.frames_per_second // 2
+        self.refilter(tap.link)
+        self._tell_flood(tap, 0)
+        asyncio.get_running_loop().call_later(max(delay_s, 0.0), self._select_no_longer, tap)
+
+    def _select_no_longer(self, tap: Tap) -> None:
+        tap.chosen = None
+        self.refilter(tap.link)
 
     def _pause(self, tap: Tap, delay_s: Seconds) -> None:
         """Too much: let the kernel drop what comes until the second is over."""
@@ -258,11 +284,15 @@ class Taps:
         dropped = tap.drain()
         if dropped:
             self.dropped_frames += dropped
-            limit = self._rate.frames_per_second
-            text = f"too many frames from stations link={tap.link} limit={limit}/s dropped={dropped}"
-            self._repeats.tell("warning", f"flood {tap.link}", text)
+            self._tell_flood(tap, dropped)
         self.refilter(tap.link)
         asyncio.get_running_loop().add_reader(tap.socket.fileno(), self._readable, tap)
+
+    def _tell_flood(self, tap: Tap, dropped: int) -> None:
+        limit = self._rate.frames_per_second
+        fate = f"dropped={dropped}" if tap.chosen is None else f"heard_on={len(tap.chosen)}"
+        text = f"too many frames from stations link={tap.link} limit={limit}/s {fate}"
+        self._repeats.tell("warning", f"flood {tap.link}", text)
 
 
 def kernel_version() -> tuple[int, ...]:

@@ -67,6 +67,15 @@ def foreign_and_untagged(muted: Iterable[Mac]) -> list[Instruction]:
     return program
 
 
+def only_from(macs: Iterable[Mac]) -> list[Instruction]:
+    """Go on only with frames of these senders, of whom again the last four octets decide."""
+    tests = [(JEQ, 0, 1, last_octets(mac)) for mac in macs]
+    program: list[Instruction] = [(LD_ABS, 0, 0, 8)]
+    for place, test in enumerate(tests):
+        program += [test, (JA, 0, 0, 2 * (len(tests) - place) - 1)]  # over the other tests and the drop
+    return [*program, (RET, 0, 0, 0)]
+
+
 def last_octets(mac: Mac) -> int:
     """The last four octets of a link-layer address as a number."""
     return int(mac.replace(":", "")[4:], 16)

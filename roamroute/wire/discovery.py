@@ -147,13 +147,16 @@ def router_solicitation(source: Mac, address: IPv6Address) -> bytes:
     return icmpv6.compose(destination, hardware, address.packed, icmpv6.ALL_ROUTERS, body)
 
 
-def discovery_filter(muted: Iterable[Mac] = ()) -> bytes:
+def discovery_filter(muted: Iterable[Mac] = (), only: Iterable[Mac] | None = None) -> bytes:
     """Classic BPF for a packet socket: RS, RA, NS from the unspecified address, NA to all-nodes, ARP probes,
     announcements and replies to probes; nothing of `muted`, nothing that we or another access point's proxy sent.
+
+    `only`: of all others nothing either; at most `frames.MAX_WATCHED`.
     """
     is_arp, is_ipv6 = _arp_program(), _ipv6_program()
     return bpf.assemble(
         *bpf.foreign_and_untagged(muted),
+        *(() if only is None else bpf.only_from(only)),
         (bpf.LDH_ABS, 0, 0, 12),
         (bpf.JEQ, 0, len(is_arp), ethernet.ETH_P_ARP),
         *is_arp,

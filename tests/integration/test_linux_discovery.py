@@ -208,3 +208,36 @@ async def test_an_interface_that_goes_and_comes_back_is_heard_again_without_clos
             await ears.until(f"10.44.0.{20 + number}")
             wire.close()
         assert not ears.log.lines
+
+
+async def test_those_that_are_known_are_heard_through_a_flood_of_ever_new_senders(bed: Bed) -> None:
+    wire = injector(bed)
+    known = [Mac(f"02:00:00:00:02:{number:02x}") for number in range(60)]
+    ears = Ears()
+    tap = DiscoveryTap(("wlan0",), ears, ears.log, frames_per_second=300, stations=lambda link: known)
+    task = asyncio.create_task(tap.run())
+    await asyncio.sleep(0)
+    try:
+        end = time.monotonic() + 2.2
+        asked, sent = 0, 0
+        while time.monotonic() < end:
+            for _ in range(40):
+                sent += 1
+                wire.send(probe_of("10.44.9.9", Mac((0x02_11_00_00_00_00 + sent).to_bytes(6, "big").hex(":"))))
+            if asked < len(known):
+                wire.send(probe_of(f"10.44.0.{100 + asked}", known[asked]))
+                asked += 1
+            await asyncio.sleep(0.01)
+        for number in range(asked):
+            await ears.until(f"10.44.0.{100 + number}")
+        assert asked == len(known)
+        assert sent > 2000
+        assert len(ears.messages) < 3 * 450
+        assert len([line for line in ears.log.lines if "too many frames" in line]) == 1
+        await asyncio.sleep(1.0)
+        wire.send(probe_of("10.44.0.99"))
+        await ears.until("10.44.0.99")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        wire.close()

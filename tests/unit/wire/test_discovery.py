@@ -378,3 +378,13 @@ def test_the_frames_of_these_tests_have_right_checksums() -> None:
         wanted = read[IPv6].payload.cksum
         del read[IPv6].payload.cksum
         assert Ether(read.build())[IPv6].payload.cksum == wanted
+
+
+def test_the_filter_can_be_for_some_only() -> None:
+    for size in (1, 3, 500):
+        chosen = [Mac(f"02:00:00:02:{number >> 8:02x}:{number & 255:02x}") for number in range(size)]
+        program = discovery.discovery_filter([chosen[0]] if size > 1 else [], chosen)
+        for frame in VALID:
+            assert not run_filter(program, frame)
+            assert bool(run_filter(program, frame[:6] + octets_of(chosen[0]) + frame[12:])) == (size == 1)
+            assert run_filter(program, frame[:6] + octets_of(chosen[-1]) + frame[12:])

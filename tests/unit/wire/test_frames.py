@@ -152,6 +152,9 @@ def run_filter(program: bytes, frame: bytes, *, packet_type: int = 0, has_tag: b
         counter += 1
         if code == bpf.RET:
             return int(operand)
+        if code == bpf.JA:
+            counter += operand
+            continue
         if code in (bpf.JEQ, bpf.JEQ_X, bpf.JGE):
             is_so = accumulator >= operand if code == bpf.JGE else accumulator == (operand, index)[code == bpf.JEQ_X]
             counter += if_true if is_so else if_false
