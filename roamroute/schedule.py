@@ -87,6 +87,13 @@ class Budget:
         self._tokens -= 1.0
         return True
 
+    def take_up_to(self, count: int, now: Instant) -> int:
+        """Spend as many whole tokens as there are, at most `count`; how many."""
+        self._fill(now)
+        taken = min(count, int(self._tokens + 1e-6))
+        self._tokens -= taken
+        return taken
+
     def next_token_at(self, now: Instant, count: int = 1) -> Instant:
         """When `take` will succeed `count` times in a row, or as often as the burst allows: `now` or later."""
         self._fill(now)

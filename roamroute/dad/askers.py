@@ -39,6 +39,10 @@ class Askers:
         found = [origin for origin, _ in self._live(target, now) if isinstance(origin, IPv6Address | IPv4Address)]
         return list(dict.fromkeys(found))
 
+    def has_other(self, target: Address, mac: Mac, now: Instant) -> bool:
+        """Whether somebody else than `mac` has asked."""
+        return any(other != mac for _, other in self._live(target, now))
+
     def last(self, target: Address, now: Instant) -> Instant | None:
         """When somebody asked last; None: not within the last seconds."""
         return max(self._of(target, now).values(), default=None)

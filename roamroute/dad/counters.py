@@ -33,7 +33,7 @@ class DadCounters:
     refused_station_limit: int = 0
     """More from one station than `Limits.station_*`."""
     refused_target_limit: int = 0
-    """A station advertises more addresses than a host has: it answers for everybody."""
+    """A station stands in the way of others by more addresses than a host has (`Limits.targets_per_station`)."""
     refused_total_limit: int = 0
     """More from all stations than `Limits.known_*` or `Limits.unknown_*`."""
     refused_peer_limit: int = 0
@@ -43,4 +43,4 @@ class DadCounters:
     unasked: int = 0
     """Advertisements that nobody was waiting for, in mode `targeted`."""
     late: int = 0
-    """Copies to single stations given up: the host had stopped waiting before their turn came."""
+    """Copies to single stations given up: the host would have stopped waiting before (`Limits.unicast_*`)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
+from itertools import islice
 
 import attrs
 
@@ -18,28 +19,40 @@ from roamroute.values import DadMessage, Instant, Mac
 class _Waiting:
     link: str
     message: DadMessage
-    stations: deque[Mac]
+    stations: Iterator[Mac]
+    spared: Collection[Mac]
+    frames: int
+    """So many are left."""
     late_at: Instant
 
 
 class FanOut:
-    """First come, first served; what has waited for `Limits.unicast_late_s` is given up."""
+    """First come, first served; what could not be sent within `Limits.unicast_late_s` is not begun."""
 
     def __init__(self, limits: Limits, counters: DadCounters) -> None:
         self._limits = limits
         self._counters = counters
         self._budget = Budget(limits.unicast_rate, limits.unicast_burst)
         self._waiting: deque[_Waiting] = deque()
+        self._frames = 0
         self._next_at: Instant = float("-inf")
 
-    def add(self, link: str, message: DadMessage, stations: Sequence[Mac], now: Instant) -> list[HandOut]:
-        """Copies of `message` to all of `stations`; return those that are to go at once."""
+    def add(
+        self, link: str, message: DadMessage, stations: Collection[Mac], spared: Collection[Mac], now: Instant
+    ) -> list[HandOut]:
+        """Copies of `message` to all of `stations` but `spared`; return those that are to go at once.
+
+        `stations` is read later, and is then what it is now.
+        """
         if not stations:
             return []
-        if len(self._waiting) >= self._limits.messages_remembered:
+        late_at = now + self._limits.unicast_late_s
+        if self._done_at(self._frames + len(stations), now) > late_at:
             self._counters.late += len(stations)
             return []
-        self._waiting.append(_Waiting(link, message, deque(stations), now + self._limits.unicast_late_s))
+        chosen = tuple(stations)
+        self._waiting.append(_Waiting(link, message, iter(chosen), spared, len(chosen), late_at))
+        self._frames += len(chosen)
         return self.tick(now)
 
     def tick(self, now: Instant) -> list[HandOut]:
@@ -50,25 +63,36 @@ class FanOut:
         room = self._limits.unicast_portion
         while self._waiting and room:
             first = self._waiting[0]
-            if first.late_at < now:
-                self._counters.late += len(first.stations)
-                self._waiting.popleft()
+            if first.late_at < now:  # the shell was late
+                self._counters.late += first.frames
+                self._drop_first()
                 continue
-            chosen: list[Mac] = []
-            while first.stations and len(chosen) < room and self._budget.take(now):
-                chosen.append(first.stations.popleft())
-            if chosen:
-                effects.append(HandOut(first.link, first.message, tuple(chosen)))
-                self._counters.unicast_frames += len(chosen)
-                room -= len(chosen)
-            if first.stations:
+            chosen = list(islice(first.stations, self._budget.take_up_to(min(room, first.frames), now)))
+            if not chosen:
                 break
-            self._waiting.popleft()
-        pause_s = self._limits.unicast_pause_s if effects else 0.0
-        self._next_at = max(now + pause_s, self._budget.next_token_at(now))
+            room -= len(chosen)
+            first.frames -= len(chosen)
+            self._frames -= len(chosen)
+            found = tuple(mac for mac in chosen if mac not in first.spared)
+            if found:
+                self._counters.unicast_frames += len(found)
+                effects.append(HandOut(first.link, first.message, found))
+            if not first.frames:
+                self._drop_first()
+        self._next_at = max(now + self._limits.unicast_pause_s, self._budget.next_token_at(now))
         return effects
 
     @property
     def next_wakeup(self) -> Instant | None:
         """When `tick` has something to do."""
         return self._next_at if self._waiting else None
+
+    def _drop_first(self) -> None:
+        self._frames -= self._waiting.popleft().frames
+
+    def _done_at(self, frames: int, now: Instant) -> Instant:
+        """When so many will have been sent, by the budget and by the pauses."""
+        limits = self._limits
+        by_pauses = now + frames / limits.unicast_portion * limits.unicast_pause_s
+        beyond_burst = max(frames - limits.unicast_burst, 0.0) / limits.unicast_rate
+        return max(by_pauses, self._budget.next_token_at(now, frames) + beyond_burst)

@@ -34,12 +34,13 @@ class Limits:
     """From all peers: the mesh comes back after a power cut."""
 
     unicast_rate: float = 2000.0
-    unicast_burst: float = 4000.0
+    unicast_burst: float = 2000.0
     """Frames to single stations. 50 stations with four addresses after a restart of their access point are 9,800 frames
-    in some 5 s; 2,000 a second are 16 % of the air at 24 Mb/s (80 us a frame)."""
+    in some 5 s; 2,000 a second are 16 % of the air at 24 Mb/s (80 us a frame). What this does not allow is not begun:
+    known holders and those who have asked are served outside it."""
 
-    unicast_portion: int = 32
-    unicast_pause_s: Seconds = 0.004
+    unicast_portion: int = 16
+    unicast_pause_s: Seconds = 0.005
     """Frames at a time, and the time between: what comes meanwhile waits for a portion (0.3 ms) only."""
 
     unicast_late_s: Seconds = 0.8
@@ -50,8 +51,9 @@ class Limits:
 
     targets_per_station: int = 16
     targets_s: Seconds = 600.0
-    """A station may advertise so many different addresses in this time. One that claims every address it hears
-    solicited (RFC 3756 §4.1.3) stops the others of its mesh from getting any: after 16 it is not believed."""
+    """A station may stand in the way of others by so many different addresses in this time: advertise them without a
+    host route, or ask for what another has just asked for. One that claims every address it hears solicited
+    (RFC 3756 §4.1.3) stops the others of its mesh from getting any: after 16 it is not believed."""
 
     stations_remembered: int = 4096
     messages_remembered: int = 8192

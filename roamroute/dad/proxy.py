@@ -126,7 +126,7 @@ class DadProxy:
             return []
         if self._is_ours(message.target):
             return self._defend(link, message, now)
-        if not is_question and not self._is_believed(message, now):
+        if not self._is_believed(message, now):
             return []
         effects: list[DadEffect] = []
         if is_copy:
@@ -160,10 +160,10 @@ class DadProxy:
             return []
         if self._is_ours(message.target):
             return self._defend_at(peer, message, now)
+        if not self._is_believed(message, now):
+            return []
         if is_question:
             self._askers.add(message.target, peer, message.mac, now)
-        elif not self._is_believed(message, now):
-            return []
         effects: list[DadEffect] = []
         for link in self._links:
             effects += self._pass_on(link, message, peer, now)
@@ -210,9 +210,15 @@ class DadProxy:
         )
 
     def _is_believed(self, message: DadMessage, now: Instant) -> bool:
-        holder = self._view.holder(message.target)
-        if holder is not None and holder[1] == message.mac:
-            return True
+        """Whether it may cost another host the address: an answer, or a question for what another has just asked for
+        (RFC 4862 §5.4.3), by a host that does not do that all the time."""
+        if message.kind is DadKind.SOLICITATION:
+            if not self._askers.has_other(message.target, message.mac, now):
+                return True
+        else:
+            holder = self._view.holder(message.target)
+            if holder is not None and holder[1] == message.mac:
+                return True
         return self._quotas.allow_target(message, now)
 
     def _note_heard(self, link: str, message: DadMessage, now: Instant) -> bool:
@@ -261,7 +267,7 @@ class DadProxy:
         first = self._concerned(link, message, now)
         effects = self._to_stations(link, message, first)
         if message.kind is DadKind.SOLICITATION and self._is_for_all:
-            effects += self._fan_out.add(link, message, self._others(link, message, first), now)
+            effects += self._fan_out.add(link, message, self._view.stations(link), self._spared(message, first), now)
         return effects
 
     def _pass_on(self, link: str, message: DadMessage, origin: Origin, now: Instant) -> list[DadEffect]:
@@ -292,7 +298,9 @@ class DadProxy:
             if not self._is_for_all and (is_from_here or self._view.holder(message.target) is not None):
                 return effects
             if self._may_listen(link, message.mac, origin, now):
-                return effects + self._fan_out.add(link, message, self._others(link, message, first), now)
+                return effects + self._fan_out.add(
+                    link, message, self._view.stations(link), self._spared(message, first), now
+                )
         elif not self._is_for_all or is_from_here or self._may_listen(link, message.mac, origin, now):
             self.counters.unasked += not (self._is_for_all or is_from_here or effects)
             return effects
@@ -320,9 +328,8 @@ class DadProxy:
         found.pop(message.mac, None)
         return list(found)
 
-    def _others(self, link: str, message: DadMessage, first: list[Mac]) -> list[Mac]:
-        spared = {message.mac, *first} | self._view.own_macs
-        return [mac for mac in self._view.stations(link) if mac not in spared]
+    def _spared(self, message: DadMessage, first: list[Mac]) -> frozenset[Mac]:
+        return self._view.own_macs.union((message.mac, *first))
 
     def _to_stations(self, link: str, message: DadMessage, stations: list[Mac]) -> list[DadEffect]:
         if not stations:

@@ -52,7 +52,7 @@ class Quotas:
         return False
 
     def allow_target(self, message: DadMessage, now: Instant) -> bool:
-        """That a host, whose address nothing else vouches for, says that it has this one too."""
+        """That a host, for which nothing else vouches, says what costs another this address."""
         limits = self._limits
         targets = self._targets.get(message.mac, now) or {}
         targets = {target: when for target, when in targets.items() if now - when <= limits.targets_s}

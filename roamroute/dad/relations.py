@@ -23,7 +23,7 @@ HOLD_LINK_S: Seconds = 0.01
 """The same between two links of ours: the way from one to the other may lead over the air."""
 HOLD_JOINED_S: Seconds = 0.1
 """For the next copies where the two are joined: most are heard within that time and not handed out at all."""
-JOINED_S: Seconds = 60.0
+JOINED_S: Seconds = 600.0
 """So long one proof holds."""
 
 _MOST = 1024
