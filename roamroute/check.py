@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from roamroute import control
+from roamroute.check_dad import check_dad
 from roamroute.check_handover import check_handover, check_running
 from roamroute.check_neighbours import check_neighbours
 from roamroute.check_ra import check_heard, check_ra
@@ -151,6 +152,7 @@ def _daemon(config: Config) -> Iterator[Finding]:
         yield Finding("warning", "roamroute", str(error), "roamroute run -c FILE")
         return
     yield from check_running(status)
+    yield from check_dad(status)
     yield from check_heard(config, status)
     routes = status["routes"]
     yield Finding(

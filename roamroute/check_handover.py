@@ -157,7 +157,7 @@ def _mtu(config: Config) -> Iterator[Finding]:
     )
     advice = f"ip link set {link} mtu {max(clients) + header}, on all routers of the mesh, where the links allow it"
     if fits >= _IPV6_MINIMUM_MTU:
-        advice += f"; or tell the clients a shorter one: AdvLinkMTU {fits} in radvd.conf, DHCP option 26"
+        advice += f"; or tell the clients a shorter one: [ra] mtu_bytes = {fits}, DHCP option 26"
     yield Finding("warning", _SUBJECT, text, advice)
 
 
