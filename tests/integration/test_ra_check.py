@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address
@@ -12,8 +13,9 @@ import pytest
 from roamroute_bird.config import fragment as bird_fragment
 from roamroute_bird.settings import Settings as BirdSettings
 
-from roamroute.check_ra import check_ra
-from roamroute.config import parse_config
+from roamroute import control
+from roamroute.check_ra import check_heard, check_ra
+from roamroute.config import parse_config, read_config
 from roamroute.export import Finding
 from roamroute.linux.router_survey import LISTEN_S, survey
 from roamroute.radvd import radvd_fragment
@@ -144,6 +146,20 @@ async def test_another_access_point_with_a_differing_lifetime_is_an_error(made: 
     intrude(made, tmp_path, more="AdvRASrcAddress { fe80::1; };", lifetime=1800)
     text = f"{CLIENT_MAC}, which has the gateway's address fe80::1 as well, says a router lifetime of 1800 s"
     assert text in texts(await found_in_the_end(made, "[ra]", text), "error")
+
+
+async def test_what_the_daemon_has_heard_is_told_later(made: Cell, tmp_path: Path) -> None:
+    """The intruder has gone, but not its word: clients may still believe it."""
+    file, path = tmp_path / "roamroute.toml", tmp_path / "control.sock"
+    file.write_text(f'{HEAD}[stations]\nsource = "none"\n[control]\nsocket = "{path}"\n[ra]\n')
+    made.start(sys.executable, "-m", "roamroute", "run", "-c", str(file))
+    wait_for(path.exists, "roamroute runs")
+    intrude(made, tmp_path, on_link="on")
+    wait_for(lambda: control.ask(path, "status")["routers"], "the daemon has heard it")
+    (on_link, stranger) = check_heard(read_config(file), control.ask(path, "status"))
+    assert "is on-link (L=1)" in on_link.text
+    assert f"{WHO} advertises itself as a default router, too" in stranger.text
+    assert {on_link.level, stranger.level} == {"error"}
 
 
 # -- programs of this machine ---------------------------------------------------------------------------------------

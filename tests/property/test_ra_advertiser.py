@@ -46,6 +46,8 @@ def happen(made: Advertiser, what: str, link: str, station: Mac, now: Instant) -
             return made.drained(now)
         case "resumed":
             return made.resumed(now)
+        case _:
+            pass
     return []
 
 
@@ -75,12 +77,12 @@ def test_the_rules_hold_in_every_order(steps: list[tuple[str, str, Mac, float]],
 
     for what, link, station, pause_s in steps:
         end = now + pause_s
-        while made.next_wakeup is not None and made.next_wakeup <= end:
-            assert made.next_wakeup >= now
-            now = made.next_wakeup
-            before = made.next_wakeup
+        while (due := made.next_wakeup) is not None and due <= end:
+            assert due >= now
+            now = due
             sent_to_one += look(made.tick(now))
-            assert made.next_wakeup is None or made.next_wakeup > before
+            following = made.next_wakeup
+            assert following is None or following > now
         now = end
         if what == "up":
             up.add(link)
