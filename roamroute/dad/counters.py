@@ -7,7 +7,7 @@ import attrs
 
 @attrs.define
 class DadCounters:
-    """Messages, but for `unicast_frames`. Every message heard or told is either used or counted in one refusal."""
+    """Messages; but frames in `group_frames`, `unicast_frames` and `late`."""
 
     heard_solicitations: int = 0
     """From hosts here."""
