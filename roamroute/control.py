@@ -321,16 +321,16 @@ def _discovery_status(daemon: Daemon, now: Instant) -> dict[str, Any]:
         },
         "routers": [
             {
-                "link": link,
-                "mac": router.mac,
-                "source": str(router.source),
-                "lifetime_s": router.lifetime_s,
-                "is_managed": router.is_managed,
-                "is_other": router.is_other,
-                "prefixes": [fields_of(prefix) for prefix in router.prefixes],
-                "age_s": round(age_s, 3),
+                "link": router.link,
+                "mac": router.said.mac,
+                "source": str(router.said.source),
+                "lifetime_s": router.said.lifetime_s,
+                "is_managed": router.said.is_managed,
+                "is_other": router.said.is_other,
+                "prefixes": [fields_of(prefix) for prefix in router.said.prefixes],
+                "age_s": round(now - router.heard_at, 3),
             }
-            for link, router, age_s in ([] if discovery is None else discovery.routers(now))
+            for router in (() if discovery is None else discovery.other_routers.current(now))
         ],
     }
 

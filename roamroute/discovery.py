@@ -22,8 +22,9 @@ from roamroute.engine import Engine
 from roamroute.hosts import Host
 from roamroute.linux.discovery import DiscoveryTap
 from roamroute.linux.frame_sender import FrameSender
-from roamroute.logs import log
+from roamroute.logs import RepeatedWarnings, log
 from roamroute.onlookers import Onlookers
+from roamroute.other_routers import OtherRouters
 from roamroute.ra import Advertise, Advertiser
 from roamroute.values import Address, DadKind, DadMessage, Instant, Mac, PeerId, Seconds
 from roamroute.wire.discovery import RouterSolicitation, advertisement, handed_out
@@ -32,9 +33,6 @@ from roamroute.wire.router_advertisements import ALL_NODES, HeardRouter, router_
 if TYPE_CHECKING:
     from roamroute.peering import Peering
 
-ROUTERS_REMEMBERED = 32
-ROUTER_REMEMBERED_S: Seconds = 3600.0
-"""Twice the longest interval between the advertisements of a router (RFC 4861 §6.2.1)."""
 _LOOK_AGAIN_S: Seconds = 1.0
 
 
@@ -90,7 +88,8 @@ class Discovery:
                 needs_route=bool(config.ra.needs_route),
                 seed=int.from_bytes(os.urandom(4), "big"),
             )
-        self._routers: dict[tuple[str, Mac, Address], tuple[HeardRouter, Instant]] = {}
+        self.other_routers = OtherRouters()
+        self._warnings = RepeatedWarnings()
         self._peering: Peering | None = None
         self._dad_alarm = _Alarm(self._dad_tick)
         self._advertiser_alarm = _Alarm(self._advertiser_tick)
@@ -163,23 +162,11 @@ class Discovery:
                 if self.advertiser is not None:
                     self._advertise(self.advertiser.solicited(link, heard.mac, heard.source, now))
             case HeardRouter():
-                self._remember(link, heard, now)
-
-    def _remember(self, link: str, router: HeardRouter, now: Instant) -> None:
-        key = (link, router.mac, router.source)
-        if self._routers.pop(key, None) is None:
-            log("info", f"another router advertises link={link} mac={router.mac} source={router.source}")
-        self._routers[key] = (router, now)
-        if len(self._routers) > ROUTERS_REMEMBERED:
-            del self._routers[next(iter(self._routers))]
-
-    def routers(self, now: Instant) -> list[tuple[str, HeardRouter, Seconds]]:
-        """The other routers that advertise on our links: link, what was last said, and how long ago."""
-        return [
-            (key[0], router, now - heard_at)
-            for key, (router, heard_at) in self._routers.items()
-            if now - heard_at < ROUTER_REMEMBERED_S
-        ]
+                if self.other_routers.heard(link, heard, now):
+                    text = f"another router advertises link={link} mac={heard.mac} source={heard.source}"
+                    line = self._warnings.admit(f"router {link}", text, now)
+                    if line is not None:
+                        log("info", line)
 
     def _route_changed(self, has_route: bool) -> None:
         assert self.advertiser is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -67,7 +68,7 @@ def air(monkeypatch: pytest.MonkeyPatch) -> Air:
     class Tap:
         heard_messages = malformed_frames = dropped_frames = muted_stations = 0
 
-        def __init__(self, _links: object, heard: Callable[[str, Any], None], _log: object) -> None:
+        def __init__(self, _links: object, heard: Callable[[str, Any], None], _log: object, **_more: object) -> None:
             made.heard = heard
 
         def own_macs(self, _macs: frozenset[Mac]) -> None: ...
@@ -277,16 +278,18 @@ def test_a_gateway_without_client_links_takes_no_part(tmp_path: Path) -> None:
 def test_other_routers_are_remembered_and_shown(air: Air, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     daemon = daemon_of(tmp_path, "[ra]\n")
     assert air.heard is not None
-    source = IPv6Address("fe80::bad")
-    for number in range(discovery.ROUTERS_REMEMBERED + 8):
-        air.heard("wlan0", HeardRouter(Mac(f"02:00:00:00:00:{number:02x}"), source, 1800))
-    air.heard("wlan0", HeardRouter(Mac("02:00:00:00:00:27"), source, 600))
+    air.heard("wlan0", HeardRouter(SECOND, IPv6Address("fe80::bad"), 600))
     status = status_of(daemon)
-    assert len(status["routers"]) == discovery.ROUTERS_REMEMBERED
-    assert (status["routers"][-1]["mac"], status["routers"][-1]["lifetime_s"]) == ("02:00:00:00:00:27", 600)
+    (router,) = status["routers"]
+    assert (router["link"], router["mac"], router["source"], router["lifetime_s"]) == (
+        "wlan0",
+        SECOND,
+        "fe80::bad",
+        600,
+    )
     assert json.loads(json.dumps(status)) == status
     print_status(status)
-    assert "on wlan0 fe80::bad (02:00:00:00:00:27) advertises too: lifetime 600 s" in capsys.readouterr().out
+    assert f"on wlan0 fe80::bad ({SECOND}) advertises too: lifetime 600 s" in capsys.readouterr().out
 
 
 def test_the_proxy_knows_who_is_where(air: Air, tmp_path: Path) -> None:
@@ -315,3 +318,12 @@ def test_a_station_that_has_just_come_is_known(air: Air, tmp_path: Path) -> None
     daemon.engine.handle(connected, 1.0)
     part.handled(connected, ())
     assert part._view.stations("wlan0") == (FIRST,)
+
+
+def test_many_routers_fill_no_log(air: Air, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    part_of(daemon_of(tmp_path))
+    assert air.heard is not None
+    with caplog.at_level(logging.INFO):
+        for number in range(256):
+            air.heard("wlan0", HeardRouter(Mac(f"02:00:00:00:00:{number:02x}"), IPv6Address("fe80::bad"), 600))
+    assert len(caplog.records) == 1
