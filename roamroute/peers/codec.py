@@ -347,6 +347,11 @@ def is_nonce(nonce: bytes) -> bool:
     return not nonce or (len(nonce) <= NONCE_BYTES_MAXIMUM and len(nonce) % 8 == 6)
 
 
+def is_said(plaintext: bytes) -> bool:
+    """True for a datagram that begins with what a host said; ours then hold nothing else."""
+    return plaintext[:1] == bytes([_DAD_RELAYED])
+
+
 def decode_messages(plaintext: bytes, sender: PeerId) -> tuple[Message, ...]:
     """All messages of a datagram that this version knows. Raises: MalformedInput; then none of them is to be used."""
     messages: list[Message] = []

@@ -120,7 +120,7 @@ class Exchange:
 
     @property
     def refused(self) -> int:
-        """How many of what `REFUSED` names."""
+        """Datagrams of which something was refused, and hints above the allowance: what a flood consists of."""
         return sum(map(self._counters.__getitem__, REFUSED))
 
     @property
@@ -224,7 +224,7 @@ class Exchange:
             return Outcome()
         datagrams: list[tuple[PeerId, bytes]] = []
         events: list[Event] = []
-        step = _judge(pairing, envelope, now)
+        step = self._judge(pairing, envelope, now)
         self._take(pairing, step, now, datagrams, events)
         return self._outcome(datagrams, events)
 
@@ -322,6 +322,16 @@ class Exchange:
             self._take(self._pairings[peer], self._pairings[peer].tick(now), now, datagrams, events)
         return self._outcome(datagrams, events)
 
+    def _judge(self, pairing: Pairing, envelope: Envelope, now: Instant) -> Step:
+        match envelope:
+            case HelloEnvelope():
+                return pairing.receive_hello(envelope, now)
+            case SealedEnvelope():
+                is_unread = Capability.DAD not in self._capabilities or self._relays.is_deaf(pairing.peer, now)
+                return pairing.receive_sealed(envelope, now, is_said_unread=is_unread)
+            case UnknownEnvelope():
+                return Step(refused="other_version")
+
     def _take(
         self,
         pairing: Pairing,
@@ -354,6 +364,7 @@ class Exchange:
                 datagrams += ((peer, datagram) for datagram in pairing.send(claim))
         hints: list[Hint] = []
         taken: list[int] = []
+        is_refused = False
         for message in step.messages:
             match message:
                 case Claim():
@@ -379,8 +390,11 @@ class Exchange:
                 case DadRelayed(token=token):
                     if self._hear_dad(peer, message, now):
                         taken.append(token)
+                    else:
+                        is_refused = True
                 case DadTaken(tokens=tokens):
                     self._relays.acknowledge(peer, tokens)
+        self._counters["dad_refused"] += is_refused
         if taken and self._relays.reliability is Reliability.ACKNOWLEDGED:
             datagrams += ((peer, datagram) for datagram in pairing.send(DadTaken(tuple(taken))))
         if Capability.ROUTER in pairing.capabilities:
@@ -411,8 +425,6 @@ class Exchange:
 
     def _hear_dad(self, peer: PeerId, relayed: DadRelayed, now: Instant) -> bool:
         """Take what a peer relays; True when it is to be acknowledged."""
-        if Capability.DAD not in self._capabilities:
-            return False
         match self._relays.hear(peer, relayed.token, now):
             case Hearing.TAKEN:
                 self._counters["dad_received"] += 1
@@ -420,7 +432,6 @@ class Exchange:
             case Hearing.COPY:
                 self._counters["dad_copies"] += 1
             case Hearing.REFUSED:
-                self._counters["dad_refused"] += 1
                 return False
         return True
 
@@ -470,16 +481,6 @@ def _shared(keys: Sequence[bytes]) -> tuple[SharedKey, ...]:
 @functools.cache
 def _names(capabilities: Capability) -> tuple[str, ...]:
     return tuple(str(one.name).lower() for one in capabilities)
-
-
-def _judge(pairing: Pairing, envelope: Envelope, now: Instant) -> Step:
-    match envelope:
-        case HelloEnvelope():
-            return pairing.receive_hello(envelope, now)
-        case SealedEnvelope():
-            return pairing.receive_sealed(envelope, now)
-        case UnknownEnvelope():
-            return Step(refused="other_version")
 
 
 def _order(peer: PeerId) -> tuple[int, int]:

@@ -63,6 +63,9 @@ that there is room for a claim. 200 questions at once are 12 KB for each peer.""
 HEARD_PER_S = 500.0
 HEARD_BURST = 512.0
 """Of messages that are taken from a peer; it repeats what was not."""
+DEAF_S: Seconds = 0.05
+"""After a message above the allowance, nothing that the peer's hosts said is even read for so long: one gone mad, which
+sends 4,000 full datagrams a second, would else keep the others' from being read."""
 TOKENS_KNOWN = 4096
 """Per peer, below the greatest: all that it may send in seven seconds, and no copy is older than one."""
 
@@ -121,6 +124,7 @@ class _Absence:
 class _Heard:
     window: ReplayWindow = attrs.field(factory=lambda: ReplayWindow(TOKENS_KNOWN))
     allowance: Allowance = attrs.field(factory=lambda: Allowance(HEARD_PER_S, HEARD_BURST))
+    deaf_until: Instant = 0.0
 
 
 class Relays:
@@ -202,6 +206,11 @@ class Relays:
         for token in tokens:
             self._pairs.pop((peer, token), None)
 
+    def is_deaf(self, peer: PeerId, now: Instant) -> bool:
+        """True while the peer has said more than it may: what it sends need not be read."""
+        heard = self._heard.get(peer)
+        return heard is not None and now < heard.deaf_until
+
     def hear(self, peer: PeerId, token: int, now: Instant) -> Hearing:
         """Judge a message of the peer. One that is refused comes again; the others are to be acknowledged."""
         heard = self._heard.get(peer)
@@ -210,6 +219,7 @@ class Relays:
         if not heard.window.is_fresh(token):
             return Hearing.COPY if heard.window.has_seen(token) else Hearing.REFUSED
         if not heard.allowance.take(now):
+            heard.deaf_until = now + DEAF_S
             return Hearing.REFUSED
         heard.window.mark(token)
         return Hearing.TAKEN

@@ -52,7 +52,7 @@ REFUSED = (
     "hints_refused",
     "dad_refused",
 )
-"""Datagrams that were not what they said, and messages above the allowance: what a flood consists of."""
+"""In datagrams, but for "hints_refused": these are hints."""
 
 
 @attrs.frozen
