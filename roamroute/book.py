@@ -235,10 +235,10 @@ class Book:
             host.watched_link = None
             self.times.cancel(("watch", host.mac))
 
-    def unlearn(self, mac: Mac, because: str) -> None:
-        """Let the bridges forget the MAC, where they are listened to."""
+    def unlearn(self, mac: Mac, because: str, link: str | None = None) -> None:
+        """Let one bridge or all forget the MAC, where they are listened to."""
         if self.policy.is_following_bridges:
-            self.ask(Unlearn(mac, because))
+            self.ask(Unlearn(mac, link, because))
 
     # -- entries ----------------------------------------------------------------------------------------------------
 
@@ -342,6 +342,7 @@ class Book:
     def move(self, entry: Entry, link: str, because: str) -> None:
         """The address is on another link of ours: announcing there replaces the route without a gap."""
         self.ask(Forget(entry.link, entry.address, because))
+        self.unlearn(entry.mac, because, entry.link)
         self.probing.end(entry.address)
         entry.link = link
         entry.nud = Nud.NONE

@@ -140,10 +140,11 @@ class Unwatch:
 
 @attrs.frozen
 class Unlearn:
-    """Let the bridges forget on which port they have learnt the MAC: so its next frame is told of (`MacLearned`), and
-    what is sent to it goes out of every port."""
+    """Let the bridge forget on which port it has learnt the MAC: so its next frame is told of (`MacLearned`), and what is
+    sent to it goes out of every port. `link` None: all bridges."""
 
     mac: Mac
+    link: str | None
     because: str
 
 

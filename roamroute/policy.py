@@ -6,6 +6,7 @@ Pure data; the `[policy]` table of the configuration sets the fields by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -118,7 +119,7 @@ class Policy:
     until it has stayed associated with one access point for `oscillation_window_s`."""
 
 
-WITHOUT_ASSOCIATIONS: Mapping[str, float | bool] = {
+WITHOUT_ASSOCIATIONS: Mapping[str, Any] = {
     "is_following_bridges": True,
     "arrival_trial_s": 0.25,
     "sleep_rounds_unassociated": 2,

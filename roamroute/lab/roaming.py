@@ -129,10 +129,11 @@ def daemon_tables(
 
 
 def apply_neighbour_times(access_point: Router, tables: Mapping[str, Table]) -> None:
-    """Set what `roamroute config sysctl` says for the client link, as an operator would; the rest is the machine's."""
-    lines = sysctl_fragment(parse_config(toml_text(tables))).splitlines()
-    settings = [line.split(" = ") for line in lines if f".neigh.{addresses.CLIENT_LINK}." in line]
-    access_point.namespace.sysctl(dict(settings))
+    """Set what `roamroute config sysctl` says for the client links, as an operator would; the rest is the machine's."""
+    config = parse_config(toml_text(tables))
+    wanted = tuple(f".neigh.{link}." for link in config.roaming.interfaces)
+    lines = [line for line in sysctl_fragment(config).splitlines() if any(each in line for each in wanted)]
+    access_point.namespace.sysctl(dict(line.split(" = ") for line in lines))
 
 
 def router_tables(mesh: Mesh, router: Router, key_file: Path, mode: Mode) -> dict[str, Table]:

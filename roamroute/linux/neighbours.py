@@ -81,8 +81,8 @@ class NeighbourSource:
         self._is_following_bridge = is_following_bridge
         self._receive_buffer_bytes = receive_buffer_bytes
         self._table = LinkTable(links)
-        self._macs: dict[Mac, tuple[str, str, int]] = {}
-        """On which port of which bridge each is, with the port's index."""
+        self._macs: dict[Mac, dict[str, int]] = {}
+        """By bridge, the index of the port on which it is."""
         self._fixed: set[tuple[str, Address]] = set()
         """The operator's PERMANENT and NOARP entries: a probe would turn them into ordinary ones, with any MAC."""
         self._notifications: Notifications | None = None
@@ -160,11 +160,13 @@ class NeighbourSource:
         """Delete what bridges have learnt of these MACs, all in one send. It is not told as `MacForgotten`."""
         bodies = []
         for effect in effects:
-            if (place := self._macs.pop(effect.mac, None)) is not None:
-                body = netlink.neighbour_body(
-                    place[2], None, effect.mac, 0, flags=netlink.NTF_MASTER, family=netlink.AF_BRIDGE
-                )
-                bodies.append((netlink.RTM_DELNEIGH, 0, body))
+            ports = self._macs.get(effect.mac, {})
+            for bridge in [effect.link] if effect.link is not None else list(ports):
+                if (port := self._forget_mac(effect.mac, bridge)) is not None:
+                    body = netlink.neighbour_body(
+                        port, None, effect.mac, 0, flags=netlink.NTF_MASTER, family=netlink.AF_BRIDGE
+                    )
+                    bodies.append((netlink.RTM_DELNEIGH, 0, body))
         self._ask("unlearn", bodies)
 
     def _ask(self, what: str, bodies: list[tuple[int, int, bytes]]) -> list[Refusal]:
@@ -329,13 +331,21 @@ class NeighbourSource:
         if bridge is None or entry.mac is None or not self._is_following_bridge or entry.state & Nud.PERMANENT:
             return  # PERMANENT: the bridge's and its ports' own
         if not is_learned:
-            if self._macs.pop(entry.mac, None) is not None:
+            if self._forget_mac(entry.mac, bridge) is not None:
                 events.append(MacForgotten(entry.mac, bridge))
             return
-        port = self._table.name(entry.ifindex)
-        if self._macs.get(entry.mac) != (bridge, port, entry.ifindex):
-            self._macs[entry.mac] = (bridge, port, entry.ifindex)
-            events.append(MacLearned(entry.mac, bridge, port))
+        ports = self._macs.setdefault(entry.mac, {})
+        if ports.get(bridge) != entry.ifindex:
+            ports[bridge] = entry.ifindex
+            events.append(MacLearned(entry.mac, bridge, self._table.name(entry.ifindex)))
+
+    def _forget_mac(self, mac: Mac, bridge: str) -> int | None:
+        """Returns the index of the port on which it was."""
+        ports = self._macs.get(mac, {})
+        port = ports.pop(bridge, None)
+        if not ports:
+            self._macs.pop(mac, None)
+        return port
 
     def _resync_into(self, events: list[Event]) -> None:
         """Dump links, addresses, neighbours and bridges, in this order: each is read in the light of the one before."""
@@ -370,13 +380,12 @@ class NeighbourSource:
         events.extend(LinkLost(name) for name in lost)
         events.append(OwnAddressesChanged(self._table.addresses, self._table.macs))
         events.append(NeighboursResynced(self._table.up, tuple(neighbours)))
-        forgotten = dict(self._macs)
+        forgotten = {(mac, bridge) for mac, ports in self._macs.items() for bridge in ports}
         for bridge_entry in bridged:
             self._follow_bridge(bridge_entry, True, events)
-            if bridge_entry.mac is not None:
-                forgotten.pop(bridge_entry.mac, None)
-        for mac, (bridge, _port, _index) in forgotten.items():
-            del self._macs[mac]
+            forgotten -= {(bridge_entry.mac, self._table.name(bridge_entry.master or 0))}
+        for mac, bridge in forgotten:
+            self._forget_mac(mac, bridge)
             events.append(MacForgotten(mac, bridge))
 
     def _dump_bridges(self) -> list[NeighbourEntry]:

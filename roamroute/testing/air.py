@@ -71,8 +71,8 @@ class AccessPoint:
         self.forwards: dict[Address, effects.Forward] = {}
         """The fold of what the engine asked to send on; equal to `engine.forwards`."""
         self.watching: dict[Mac, str] = {}
-        self.learned: dict[Mac, str] = {}
-        """What the bridges behind it have learnt, where they carry the Wi-Fi: MAC to link."""
+        self.learned: set[tuple[Mac, str]] = set()
+        """What the bridges behind it have learnt, where they carry the Wi-Fi: MAC and link."""
         self.joined: list[AccessPoint] = []
         """Others on the same layer 2: a station of theirs hears this one, and is heard."""
         self.generation = 0
@@ -106,7 +106,7 @@ class AccessPoint:
     def _netlink(self, event: events.Event) -> None:
         """The kernel's events are read a moment after they have happened, in order."""
         if isinstance(event, events.LinkLost):  # a bridge that goes down forgets everything
-            self.learned = {mac: link for mac, link in self.learned.items() if link != event.link}
+            self.learned = {(mac, link) for mac, link in self.learned if link != event.link}
         generation = self.generation
         self.world.clock.after(self.world.netlink_latency, lambda: self._handle(event, generation))
 
@@ -160,8 +160,8 @@ class AccessPoint:
                     self.watching.pop(mac, None)
                 case effects.Announce() | effects.Withdraw() | effects.AdvertiseGateway() | effects.Note():
                     pass
-                case effects.Unlearn(mac=mac):
-                    self.learned.pop(mac, None)
+                case effects.Unlearn(mac=mac, link=of):
+                    self.learned -= {(mac, each) for each in (self.links if of is None else (of,))}
                 case effects.Forward(address=address):
                     self.forwards[address] = effect
                 case effects.EndForward(address=address):
@@ -198,7 +198,7 @@ class AccessPoint:
         others = frozenset(other.peer for other in self.world.access_points)
         self.emit(events.OwnAddressesChanged(others, frozenset()))
         self.resync()
-        for mac, link in self.learned.items():
+        for mac, link in sorted(self.learned):
             self.emit(events.MacLearned(mac, link, "port"))
         for other in self.world.access_points:
             if other is not self and other.is_running and not self.world.network.is_cut(self.peer, other.peer):
@@ -255,8 +255,8 @@ class AccessPoint:
     def heard(self, mac: Mac, link: str) -> None:
         """A frame of the station came over the bridge; of what it knows already it does not tell."""
         for here in (self, *self.joined):
-            if here.is_dumb and here.learned.get(mac) != link:
-                here.learned[mac] = link
+            if here.is_dumb and (mac, link) not in here.learned:
+                here.learned.add((mac, link))
                 here.emit(events.MacLearned(mac, link, "port"))
 
     def connected(self, mac: Mac, link: str) -> None:
@@ -285,7 +285,8 @@ class AccessPoint:
         self._inactivity[mac] = self.world.clock.after(INACTIVITY_S, lambda: self.left(mac))
 
     def _aged(self, mac: Mac) -> None:
-        if (link := self.learned.pop(mac, None)) is not None:
+        for _, link in sorted(pair for pair in self.learned if pair[0] == mac):
+            self.learned.discard((mac, link))
             self.emit(events.MacForgotten(mac, link))
 
     def _forget_station(self, mac: Mac) -> None:

@@ -125,7 +125,7 @@ def test_a_host_that_was_about_to_fail_is_asked_at_once_when_its_mac_is_heard() 
     play = here_play()
     play.play(neighbour(A1, Nud.STALE), wait(10.0), neighbour(A1, Nud.PROBE))
     play >> neighbour(A1, Nud.FAILED)
-    play << Unlearn(PHONE, because=ANY)
+    play << Unlearn(PHONE, None, because=ANY)
     play >> learned()
     play << probe()
     play.play(*answers(A1))
@@ -140,7 +140,7 @@ def test_a_mac_on_another_link_of_ours_moves_the_route_when_the_host_answers_the
     play >> neighbour(A1, Nud.PROBE, link=WLAN1)
     play.nothing_more()
     play >> neighbour(A1, Nud.REACHABLE, link=WLAN1)
-    play << (Forget(WLAN, A1, because=ANY), announce(A1, WLAN1))
+    play << (Forget(WLAN, A1, because=ANY), Unlearn(PHONE, WLAN, because=ANY), announce(A1, WLAN1))
     play.nothing_more()
 
 
@@ -167,7 +167,7 @@ def test_a_claim_by_neighbour_discovery_has_it_tested_and_sent_on_meanwhile() ->
     number = theirs.claim.sequence
     play >> theirs
     for which in (A1, A2):
-        play << Forward(which, SEGMENTS1.ipv6, PEER1, because=ANY)
+        play << Forward(which, ANY, PEER1, because=ANY)
     play << (probe(A1), probe(A2))
     answer = Answer(PHONE, number, Verdict.PENDING, number - 1, ME, (A1, A2))
     play << SendAnswer(PEER1, answer, because=ANY)
@@ -230,13 +230,13 @@ def test_silence_is_asked_about_twice_for_nobody_knows_who_sleeps() -> None:
     play = here_play()
     play.play(neighbour(A1, Nud.STALE), wait(10.0), neighbour(A1, Nud.PROBE))
     play >> neighbour(A1, Nud.FAILED)
-    play << Unlearn(PHONE, because=ANY)
+    play << Unlearn(PHONE, None, because=ANY)
     play.nothing_more()
     play >> wait(DUMB.sleep_pause_s + 0.01)
     play << probe()
     play.play(neighbour(A1, Nud.PROBE))
     play >> neighbour(A1, Nud.FAILED)
-    play << (Unlearn(PHONE, because=ANY), withdraw())
+    play << (Unlearn(PHONE, None, because=ANY), withdraw())
 
 
 def test_one_silence_is_enough_where_another_router_announces_it() -> None:
@@ -245,7 +245,7 @@ def test_one_silence_is_enough_where_another_router_announces_it() -> None:
     play << probe()
     play.play(neighbour(A1, Nud.PROBE))
     play >> neighbour(A1, Nud.FAILED)
-    play << (Unlearn(PHONE, because=ANY), withdraw())
+    play << (Unlearn(PHONE, None, because=ANY), withdraw())
 
 
 def test_a_route_of_a_peer_that_ends_has_its_host_asked_for_here() -> None:
