@@ -44,12 +44,13 @@ async def _ask(config: Config, link: str, listen_s: Seconds) -> Iterable[Finding
     addresses = [each for each, _ in machine.addresses(link) if isinstance(each, IPv6Address)]
     # BIRD does not answer the address that it sends from itself, and another access point has the gateway's, too.
     ours = sorted((each for each in addresses if each.is_link_local), key=lambda each: each == config.gateway)
-    try:
-        heard = await survey(link, ours[0] if ours else None, listen_s)
-    except OSError as error:
-        text = f"cannot tell who advertises: {error.strerror}"
-        return [Finding("unknown", _subject(link), text, f"ip link show {link}")]
-    return findings(config, link, heard)
+    why = ""
+    for source in (*ours, None):
+        try:
+            return findings(config, link, await survey(link, source, listen_s))
+        except OSError as error:  # an address that is tentative cannot be used
+            why = why or str(error.strerror)
+    return [Finding("unknown", _subject(link), f"cannot tell who advertises: {why}", f"ip link show {link}")]
 
 
 def check_heard(config: Config, status: Mapping[str, Any]) -> Iterator[Finding]:

@@ -62,9 +62,9 @@ class Cell:
     def build(self) -> None:
         for namespace in self._made:
             sh(f"ip netns add {namespace} && ip -n {namespace} link set lo up")
-        quick = "net.ipv6.conf.default.router_solicitation_delay=0 net.ipv6.conf.default.dad_transmits=0"
-        sh(f"ip netns exec {self.sta} sysctl -qw {quick}")
-        sh(f"ip netns exec {self.ap} sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.dad_transmits=0")
+        quick = "net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0"
+        sh(f"ip netns exec {self.sta} sysctl -qw {quick} net.ipv6.conf.default.router_solicitation_delay=0")
+        sh(f"ip netns exec {self.ap} sysctl -qw {quick} net.ipv6.conf.all.forwarding=1")
         ends = f"wlan0 address {AP_MAC} type veth peer name eth0 address {CLIENT_MAC} netns {self.sta}"
         sh(f"ip -n {self.ap} link add {ends}")
         if not self._has_own_address:
