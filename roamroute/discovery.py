@@ -68,7 +68,7 @@ class Discovery:
         roaming = config.roaming
         self._config = config
         self._onlookers = onlookers
-        self._view = _View()
+        self._view = _View(None if config.peers is None else config.peers.address)
         self.tap = DiscoveryTap(roaming.interfaces, self._heard, log, stations=self._view.stations)
         self._sender = sender
         self.dad: DadProxy | None = None
@@ -254,7 +254,8 @@ class Discovery:
 class _View:
     """What the DAD proxy asks (`roamroute.dad.View`), answered from the engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, me: PeerId | None) -> None:
+        self._me = me
         self.engine: Engine
         self.peering: Peering | None = None
         self.own_macs: frozenset[Mac] = frozenset()
@@ -293,9 +294,9 @@ class _View:
         return None if entry is None else (entry.link, entry.mac)
 
     def announcer(self, address: Address) -> PeerId | None:
-        """The peer that has told of a host with this address."""
+        """The peer that has claimed a host with this address, though its station may still be listed here."""
         host = self.engine.bound_host(address)
-        return None if host is None or host.is_here else host.holder
+        return None if host is None or host.holder == self._me else host.holder
 
 
 def _link_of(host: Host) -> str | None:

@@ -22,7 +22,7 @@ from roamroute.daemon import Daemon
 from roamroute.effects import AdvertiseGateway
 from roamroute.tables import print_status
 from roamroute.testing.exporters import FAKE_SPEC
-from roamroute.values import DadKind, DadMessage, Hint, Instant, Mac, Neighbour, Nud, PeerId, Station
+from roamroute.values import Basis, Claim, DadKind, DadMessage, Hint, Instant, Mac, Neighbour, Nud, PeerId, Station
 from roamroute.wire.discovery import RouterSolicitation, parse
 from roamroute.wire.router_advertisements import HeardRouter
 
@@ -308,6 +308,21 @@ def test_the_proxy_knows_who_is_where(air: Air, tmp_path: Path) -> None:
     assert view.holder(here) is not None
     part_of(daemon).handled(events.OwnAddressesChanged(frozenset({here}), frozenset({OURS})), ())
     assert (view.own_addresses, view.own_macs) == (frozenset({here}), frozenset({OURS}))
+
+
+def test_a_host_that_a_peer_has_claimed_is_there_though_its_station_is_still_listed_here(
+    air: Air, tmp_path: Path
+) -> None:
+    daemon = daemon_of(tmp_path, PEERS)
+    view, engine = part_of(daemon)._view, daemon.engine
+    engine.handle(events.PeerJoined(OTHER), 0.0)
+    engine.handle(events.StationConnected(Station(FIRST, "wlan0")), 1.0)
+    engine.handle(events.NeighbourChanged(Neighbour("wlan0", ADDRESS, Nud.REACHABLE, FIRST)), 1.0)
+    assert (view.holder(ADDRESS), view.announcer(ADDRESS)) == (("wlan0", FIRST), None)
+    claim = Claim(FIRST, 9, OTHER, Basis.ASSOCIATION, (ADDRESS,), age_s=0.0)
+    engine.handle(events.HostClaimed(claim), 2.0)
+    assert engine.hosts[FIRST].station_link == "wlan0"
+    assert (view.holder(ADDRESS), view.announcer(ADDRESS)) == (None, OTHER)
 
 
 def test_a_station_that_has_just_come_is_known(air: Air, tmp_path: Path) -> None:
