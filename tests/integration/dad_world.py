@@ -162,14 +162,16 @@ class DadWorld:
                 usual[name] = {**usual.get(name, {}), **table}
         return usual
 
-    def start(self, earlier: Mapping[int, Sequence[str]] | None = None) -> None:
+    def start(self, others: Mapping[int, tuple[Sequence[str], Changes]] | None = None) -> None:
         """Start roamroute everywhere and wait until each is in sync and has its peers.
 
-        `earlier`: how to start another version of it, by the number of the access point from 0.
+        `others`: how to start another version of it, and what its configuration has otherwise, by the number of the
+        access point from 0.
         """
         for number, access_point in enumerate(self.access_points):
-            command = (earlier or {}).get(number, ())
-            self.daemons[access_point.name] = RoamrouteDaemon(access_point, self.tables(access_point), command)
+            command, changes = (others or {}).get(number, ((), {}))
+            tables = self.tables(access_point, changes)
+            self.daemons[access_point.name] = RoamrouteDaemon(access_point, tables, command)
             self.daemons[access_point.name].start()
         self._wait_ready()
 
@@ -333,17 +335,18 @@ def two_cells(access_point_count: int = 2, *, changes: Changes | None = None) ->
 
 
 @contextlib.contextmanager
-def world_running(world: DadWorld) -> Iterator[DadWorld]:
+def world_running(
+    world: DadWorld, others: Mapping[int, tuple[Sequence[str], Changes]] | None = None
+) -> Iterator[DadWorld]:
     """Start roamroute, and keep its logs where ROAMROUTE_KEEP_LOGS says."""
     try:
-        world.start()
+        world.start(others)
         yield world
     finally:
         if kept := os.environ.get("ROAMROUTE_KEEP_LOGS"):
             for daemon in world.daemons.values():
-                shutil.copytree(
-                    daemon.directory, Path(kept) / daemon.access_point.name, dirs_exist_ok=True, ignore=_sockets
-                )
+                where = Path(kept) / daemon.access_point.name
+                shutil.copytree(daemon.directory, where, dirs_exist_ok=True, ignore=_sockets)
 
 
 def _sockets(folder: str, names: list[str]) -> list[str]:

@@ -41,7 +41,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 def has_duplicate(client: Client, address: IPv4Address) -> bool:
     """What `arping -D` says: somebody else has it (iputils 20221126: exit code 1)."""
-    command = f"arping -D -c 2 -w 3 -I {client.link} {address} || test $? = 1"
+    command = f"arping -D -c 1 -w 2 -I {client.link} {address} || test $? = 1"
     return "Received 1 response" in client.namespace.run("sh", "-c", command)
 
 
