@@ -73,3 +73,14 @@ async def test_the_steps_of_handovers_are_a_histogram(tmp_path: Path) -> None:
     assert 'roamroute_handover_seconds_bucket{le="0.005",side="to",step="claimed"} 1.0' in text
     assert 'roamroute_handover_seconds_count{side="to",step="claimed"} 1.0' in text
     assert "roamroute_forwarding 0.0" in text
+
+
+async def test_what_neighbour_discovery_does_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("5e" * 32)
+    file.chmod(0o600)
+    text = await scraped(Daemon(parse_config(CONFIGURATION.format(key=file) + "[ra]\n"), FAKE_SPEC))
+    assert 'roamroute_dad_total{what="relayed"} 0.0' in text
+    assert 'roamroute_tap_total{what="malformed"} 0.0' in text
+    assert "roamroute_ra_lifetime_seconds 9000.0" in text
+    assert "roamroute_neighbour_table_overflows_total 0.0" in text
