@@ -229,6 +229,7 @@ class SleepingWorld:
         policy: dict[str, float] | None = None,
     ) -> None:
         self.scale = scale
+        self.each = each * len(versions)
         self.stations = Stations(count, awake, scale, skip_chance)
         self.addresses = [
             address_of(number, index, version)
@@ -299,7 +300,7 @@ class SleepingWorld:
             '[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["fd44:0:0:1::/64", "10.44.0.0/16"]\nexporter = "kernel"\n'
             f'[stations]\nhostapd_dir = "{self.directory}/hostapd"\n'
             f'[control]\nsocket = "{self.socket}"\n[policy]\n{numbers}'
-            f"[neighbours]\nstations = {len(self.stations.sleepers)}\n"
+            f"[neighbours]\nstations = {len(self.stations.sleepers)}\naddresses_per_station = {self.each}\n"
         )
         self.process = self.access_point.start(
             sys.executable, "-m", "roamroute", "run", "-c", str(self.configuration), log=self.log
