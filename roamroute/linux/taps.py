@@ -40,7 +40,8 @@ _DRAINED = 8192
 _MUTED_S: Seconds = 10.0
 _MOST_MUTED = 64
 # linux/socket.h, linux/if_packet.h
-_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 1, 6, 23
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_DROP_MEMBERSHIP = 263, 1, 2
+_PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 6, 23
 _PACKET_MR_PROMISC, _PACKET_MR_ALLMULTI = 1, 2
 _BRIDGE_YIELDS_SINCE = (6, 16)
 
@@ -62,6 +63,7 @@ class Tap:
         self.link = link
         self.index = 0
         """Of the interface it is bound to; 0: of none."""
+        self._membership = b""
         self.frames_left = 0
         self.refill_at: Instant = float("-inf")
         self.is_paused = False
@@ -87,17 +89,29 @@ class Tap:
         """Listen on the interface that has this index now. Raises: OSError."""
         self.index = index
         self.socket.bind((self.link, ethernet.ETH_P_ALL))
-        # The kernel forgets a membership when the interface goes.
-        request = struct.pack("@iHH8x", index, _membership(index), 0)
-        self.socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, request)
+        self._membership = struct.pack("@iHH8x", index, _membership(index), 0)
+        self.socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, self._membership)
+
+    def leave(self) -> None:
+        """The interface has gone, or has another name now: listen to nothing."""
+        self.index = 0
+        with contextlib.suppress(OSError):  # of an interface that has gone the kernel has forgotten it
+            self.socket.setsockopt(_SOL_PACKET, _PACKET_DROP_MEMBERSHIP, self._membership)
+        with contextlib.suppress(OSError):
+            attach_filter(self.socket, nothing_filter())
+        self.drain()
 
     def drain(self) -> int:
         """Throw away what is there; return how many frames were lost with it."""
         lost = 0
-        with contextlib.suppress(OSError):
-            for _ in range(_DRAINED):
+        for _ in range(_DRAINED):
+            try:
                 self.socket.recv(1)
-                lost += 1
+            except BlockingIOError:
+                break
+            except OSError:  # ENETDOWN, once
+                continue
+            lost += 1
         dropped: int = struct.unpack("=II", self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
         return lost + dropped
 
@@ -163,7 +177,8 @@ class Taps:
                 index = 0
             tap = self._taps.get(link)
             if tap is not None and tap.index and tap.index != index:
-                self._leave(tap)
+                asyncio.get_running_loop().remove_reader(tap.socket.fileno())
+                tap.leave()
             if index and (tap is None or not tap.index):
                 self._listen(link, index)
 
@@ -217,14 +232,6 @@ class Taps:
         self.refilter(link)
         if not tap.is_paused:
             asyncio.get_running_loop().add_reader(tap.socket.fileno(), self._readable, tap)
-
-    def _leave(self, tap: Tap) -> None:
-        """The interface has gone or has another name now."""
-        tap.index = 0
-        asyncio.get_running_loop().remove_reader(tap.socket.fileno())
-        with contextlib.suppress(OSError):
-            attach_filter(tap.socket, nothing_filter())
-        tap.drain()
 
     def _readable(self, tap: Tap) -> None:
         now = self._clock()

@@ -137,16 +137,6 @@ def handed_out(source: Mac, message: DadMessage, stations: Iterable[Mac | None])
             yield ethernet.octets(station) + behind_destination
 
 
-def router_solicitation(source: Mac, address: IPv6Address) -> bytes:
-    """The question for routers, to all of them; `address` is a link-local one of `source`'s, or :: (RFC 4861 §4.1)."""
-    hardware = ethernet.octets(source)
-    body = struct.pack("!BBHI", icmpv6.ROUTER_SOLICITATION, 0, 0, 0)
-    if not address.is_unspecified:
-        body += icmpv6.option(icmpv6.SOURCE_LINK_LAYER_ADDRESS, hardware)
-    destination = ethernet.group_of(icmpv6.ALL_ROUTERS)
-    return icmpv6.compose(destination, hardware, address.packed, icmpv6.ALL_ROUTERS, body)
-
-
 def discovery_filter(muted: Iterable[Mac] = (), only: Iterable[Mac] | None = None) -> bytes:
     """Classic BPF for a packet socket: RS, RA, NS from the unspecified address, NA to all-nodes, ARP probes,
     announcements and replies to probes; nothing of `muted`, nothing that we or another access point's proxy sent.

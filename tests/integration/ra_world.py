@@ -27,7 +27,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 
 from roamroute.values import Mac
-from roamroute.wire.discovery import router_solicitation
+from roamroute.wire import ethernet, icmpv6
 
 from .linux_namespaces import inside, sh
 
@@ -45,6 +45,15 @@ def wait_for(is_true: Callable[[], object], what: str, limit_s: float = LIMIT_S)
     while not is_true():
         assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
         time.sleep(0.05)
+
+
+def router_solicitation() -> bytes:
+    """The client's question, with its link-layer address (RFC 4861 §4.1)."""
+    hardware = ethernet.octets(CLIENT_MAC)
+    message = bytes([icmpv6.ROUTER_SOLICITATION, *bytes(7)])
+    message += icmpv6.option(icmpv6.SOURCE_LINK_LAYER_ADDRESS, hardware)
+    group = ethernet.group_of(icmpv6.ALL_ROUTERS)
+    return icmpv6.compose(group, hardware, CLIENT_OWN.packed, icmpv6.ALL_ROUTERS, message)
 
 
 class Cell:
@@ -93,7 +102,7 @@ class Cell:
             end = time.monotonic() + limit_s
             while not any(is_wanted(each) for each in heard):
                 assert time.monotonic() < end, f"no such advertisement: {heard}"
-                tap.send(router_solicitation(CLIENT_MAC, CLIENT_OWN))
+                tap.send(router_solicitation())
                 with contextlib.suppress(TimeoutError):
                     while not any(is_wanted(each) for each in heard):
                         packet = Ether(tap.recv(2048))

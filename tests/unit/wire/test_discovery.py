@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
-    ICMPv6ND_RS,
     ICMPv6NDOptDstLLAddr,
-    ICMPv6NDOptSrcLLAddr,
     ICMPv6NDOptUnknown,
     IPv6,
 )
@@ -28,7 +26,6 @@ from roamroute.wire.discovery import (
     advertisement,
     handed_out,
     parse,
-    router_solicitation,
     solicitation,
 )
 from roamroute.wire.router_advertisements import HeardRouter
@@ -122,18 +119,6 @@ def test_an_advertisement_as_scapy_reads_it(source: Mac, owner: Mac, target: IPv
     assert (message.R, message.S, message.O, message.res, IPv6Address(message.tgt)) == (0, 0, 0, 0, target)
     assert (message[ICMPv6NDOptDstLLAddr].len, message[ICMPv6NDOptDstLLAddr].lladdr) == (1, owner)
     assert not message[ICMPv6NDOptDstLLAddr].payload
-
-
-@given(macs, st.one_of(st.just(NOBODY), ipv6_unicast))
-def test_a_router_solicitation_as_scapy_reads_it(source: Mac, address: IPv6Address) -> None:
-    read = checked(router_solicitation(source, address), source, "33:33:00:00:00:02")
-    assert (IPv6Address(read[IPv6].src), read[IPv6].dst, read[IPv6].fl) == (address, "ff02::2", 0)
-    message = read[ICMPv6ND_RS]
-    assert (message.code, message.res) == (0, 0)
-    if address == NOBODY:
-        assert not message.payload
-    else:
-        assert message[ICMPv6NDOptSrcLLAddr].lladdr == source
 
 
 @given(macs, macs, ipv4_unicast, st.one_of(st.none(), macs), st.sampled_from(list(DadKind)))
