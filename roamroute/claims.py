@@ -357,7 +357,7 @@ class Claims:
     def _take_over(self, host: Host, peer: PeerId, answer: Answer) -> None:
         """Announce what the former holder knew of the host; only from one that had not answered yet."""
         if answer.addresses and peer not in host.accepted:
-            link = host.station_link or next((entry.link for entry in host.entries.values()), None)
+            link = host.station_link or next((entry.link for entry in host.entries.values()), host.watched_link)
             if link is not None:
                 addresses = answer.addresses[: self._book.policy.addresses_per_host]
                 self._book.resume(host, link, addresses, f"handed over by {peer}")

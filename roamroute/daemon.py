@@ -106,7 +106,13 @@ class Daemon:
             roaming.interfaces, self.take, log, is_following_bridge=config.stations.source == "none"
         )
         self.gateway = GatewayAdvertiser(log, self.sender, config.gateway)
-        self.packets = PacketSource(roaming.interfaces, roaming.prefixes, self.take, log)
+        self.packets = PacketSource(
+            roaming.interfaces,
+            roaming.prefixes,
+            self.take,
+            log,
+            is_hearing_update_frames=config.stations.source == "none",
+        )
         self.hostapd = _follow_hostapd(config, lambda event: self.take([event]))
         if self.peering is not None:
             self.peering.follow(self.engine, is_exported_told=self.exporter.report().exported is not None)

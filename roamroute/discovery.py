@@ -110,7 +110,8 @@ class Discovery:
                 self._view.forget_stations()
                 if advertiser is not None:
                     self._advertise(advertiser.connected(station.link, station.mac, now))
-            case events.MacLearned() if advertiser is not None:  # where bridges stand in for associations
+            case events.MacLearned() | events.StationAnnounced() if advertiser is not None:
+                # where bridges stand in for associations
                 for effect in effects:
                     if isinstance(effect, AdvertiseGateway):
                         self._advertise(advertiser.connected(effect.link, effect.mac, now))

@@ -140,8 +140,8 @@ class Unwatch:
 
 @attrs.frozen
 class Unlearn:
-    """Let the bridge forget on which port it has learnt the MAC: so its next frame is told of (`MacLearned`), and what is
-    sent to it goes out of every port. `link` None: all bridges."""
+    """Let the bridge forget on which port it has learnt the MAC: so its next frame is told of (`MacLearned`), and what
+    is sent to it goes out of every port. `link` None: all bridges."""
 
     mac: Mac
     link: str | None

@@ -183,6 +183,8 @@ class Engine:
                 self._presence.link_lost(link)
             case events.MacLearned(mac=mac, link=link):
                 self._whereabouts.mac_learned(mac, link)
+            case events.StationAnnounced(mac=mac, link=link):
+                self._presence.announced(mac, link)
             case events.MacForgotten(mac=mac):
                 self._whereabouts.mac_forgotten(mac)
             case events.ForeignRouteSeen(address=address, origin=origin):

@@ -103,6 +103,14 @@ class MacForgotten:
 
 
 @attrs.frozen
+class StationAnnounced:
+    """A bridge behind us carries the Wi-Fi, and sent a layer-2 update frame: the station has associated with it."""
+
+    mac: Mac
+    link: str
+
+
+@attrs.frozen
 class AddressSeen:
     """A packet from a station named `address` as its own (ND, ARP or the source of data): a candidate, not a fact."""
 
@@ -217,6 +225,7 @@ Event = (
     | StationLeft
     | MacLearned
     | MacForgotten
+    | StationAnnounced
     | AddressSeen
     | ForeignRouteSeen
     | ForeignRouteLost

@@ -82,6 +82,11 @@ class Policy:
     """Bridges behind us carry the Wi-Fi: what they learn and forget, and other routers' routes that end, are reasons to
     look for a host; a station's bridge forgets it when a peer has taken it, so that its return is noticed."""
 
+    is_trusting_update_frames: bool = False
+    """Take a layer-2 update frame, by which a bridge tells others that a station has associated with it, for an
+    association: the host is claimed and announced at once, also from an access point that has it associated. Anybody on
+    the wired side can forge one; a Wi-Fi client cannot, but for itself."""
+
     denial_s: Seconds = 30.0
     """An address that another host holds is not asked for again before this."""
 

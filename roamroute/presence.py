@@ -56,6 +56,27 @@ class Presence:
         if book.policy.is_advertising_gateway:
             book.ask(AdvertiseGateway(station.link, station.mac, "station connected"))
 
+    def announced(self, mac: Mac, link: str) -> None:
+        """An access point behind us says that the station has associated; where that is not trusted, it may have."""
+        book = self._book
+        if not book.policy.is_trusting_update_frames:
+            self._whereabouts.mac_learned(mac, link)
+            return
+        if not self._is_ours(mac, link):
+            return
+        host = book.host(mac)
+        for entry in list(host.entries.values()):
+            if entry.link != link:
+                book.move(entry, link, "its access point is on another link of ours")
+                book.probe(entry, "its access point is on another link of ours")
+        if host.is_here or book.is_held(host):
+            return
+        host.proven_at = book.now
+        book.questions.end_all(mac)
+        self._take(host, link, "its access point says that it has associated")
+        if book.policy.is_advertising_gateway:
+            book.ask(AdvertiseGateway(link, mac, "its access point says that it has associated"))
+
     def _take(self, host: Host, link: str, because: str) -> None:
         book = self._book
         returning = tuple(address for address in book.live_binding(host) if address not in host.entries)

@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the bridges of --stations none and mixed send no layer-2 update frame for a new station; Linux' do",
     )
+    parser.add_argument(
+        "--trust-update-frames", action="store_true", help="roamroute takes a layer-2 update frame for an association"
+    )
     parser.add_argument("--loop", action="store_true", help="link the two routers, so that the mesh has a loop")
     parser.add_argument("--mode", choices=MODES, default="roamroute", help="who publishes the client's routes")
     parser.add_argument(
@@ -161,6 +164,7 @@ def runs_from(arguments: argparse.Namespace) -> list[LabOptions]:
             access_points=arguments.aps,
             stations=Stations(arguments.stations),
             has_update_frames=not arguments.no_update_frames,
+            are_update_frames_trusted=arguments.trust_update_frames,
             addresses=arguments.addresses,
             routing=name,
             routing_options={**common, **own},

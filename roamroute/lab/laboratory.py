@@ -194,5 +194,7 @@ class Laboratory:
             more_peers=[self.mesh.gateway] if self.options.has_gateway_peer else [],
         )
         if access_point.dumb is not None:
+            if self.options.are_update_frames_trusted:
+                tables["policy"] = {"is_trusting_update_frames": True}
             apply_neighbour_times(access_point, tables)
         return RoamrouteDaemon(access_point, tables)

@@ -28,6 +28,8 @@ class LabOptions:
     """Who tells roamroute which stations are there; with `NONE` dumb access points carry the Wi-Fi."""
     has_update_frames: bool = True
     """Dumb access points send a layer-2 update frame for a station that has associated."""
+    are_update_frames_trusted: bool = False
+    """roamroute takes such a frame for an association."""
     has_loop: bool = False
     """Link the two routers, so that the mesh has a loop."""
     addresses: int = 8

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from roamroute.errors import MalformedInput
-from roamroute.events import AddressSeen, Event
+from roamroute.events import AddressSeen, Event, StationAnnounced
 from roamroute.linux.repeats import Repeats
 from roamroute.linux.rtnetlink import Log
 from roamroute.linux.taps import Rate, Tap, Taps
@@ -42,14 +42,16 @@ class PacketSource:
         emit_batch: Callable[[list[Event]], None],
         log: Log,
         *,
+        is_hearing_update_frames: bool = False,
         frames_per_second: int = 500,
         clock: Callable[[], Instant] = time.monotonic,
     ) -> None:
         """Opens nothing yet.
 
-        `prefixes`: only addresses inside them are reported. `frames_per_second`: of each interface; a frame costs
-        some 15 us.
+        `prefixes`: only addresses inside them are reported. `is_hearing_update_frames`: also report the stations that
+        bridges behind us announce. `frames_per_second`: of each interface; a frame costs some 15 us.
         """
+        self._is_hearing_update_frames = is_hearing_update_frames
         self._prefixes = tuple(prefixes)
         self._emit_batch = emit_batch
         self._repeats = Repeats(log, clock=clock)
@@ -107,7 +109,8 @@ class PacketSource:
 
     def _program(self, tap: Tap) -> bytes:
         resting = self._resting[tap.link]
-        return frames.station_filter([mac for mac in self._watched[tap.link] if mac not in resting], tap.muted)
+        watched = [mac for mac in self._watched[tap.link] if mac not in resting]
+        return frames.station_filter(watched, tap.muted, is_hearing_update_frames=self._is_hearing_update_frames)
 
     def _watch_fewer(self, tap: Tap) -> bool:
         watched = self._watched[tap.link]
@@ -127,6 +130,11 @@ class PacketSource:
             self._emit_batch(events)
 
     def _look(self, tap: Tap, frame: bytes, now: Instant, events: list[Event]) -> None:
+        if self._is_hearing_update_frames and (mac := frames.announced_station(frame)) is not None:
+            self._count(tap, mac, _DISCOVERY, now)
+            if mac not in self._own:
+                events.append(StationAnnounced(mac, tap.link))
+            return
         try:
             seen = frames.parse(frame)
         except MalformedInput:  # anybody may send such; the kernel drops it as well

@@ -189,6 +189,7 @@ def any_event() -> SearchStrategy[events.Event]:
         st.builds(events.StationConnected, stations()),
         st.builds(events.StationLeft, stations(), st.booleans()),
         st.builds(events.MacLearned, macs(), links(), st.just("port")),
+        st.builds(events.StationAnnounced, macs(), links()),
         st.builds(events.MacForgotten, macs(), links()),
         st.builds(events.AddressSeen, links(), macs(), addresses()),
         st.builds(events.ForeignRouteSeen, addresses(), st.just("router")),

@@ -27,6 +27,10 @@ MAX_WATCHED = 500
 each, of the old and of the new filter while they are exchanged: 131,072 bytes since Linux 6.7, 20,480 before, where
 only about 110 fit."""
 
+_XID_LENGTH = b"\x00\x06"
+_XID = b"\x00\x01\xaf\x81\x01"
+"""DSAP null; SSAP null, response; XID; format identifier, class 1 (IEEE 802.2 §5.4.1.2.1). A window size follows."""
+
 
 class Telling(enum.Enum):
     """How a frame names an address."""
@@ -65,8 +69,24 @@ def parse(frame: bytes) -> Sighting | None:
     return None
 
 
-def station_filter(watched: Iterable[Mac] = (), muted: Iterable[Mac] = ()) -> bytes:
+def announced_station(frame: bytes) -> Mac | None:
+    """Whose layer-2 update frame it is, None for any other frame.
+
+    An access point sends it for a station that has associated: an IEEE 802.2 XID response, broadcast from the station's
+    MAC, to have bridges learn where it is (Linux net/wireless/util.c, cfg80211_send_layer2_update).
+    """
+    body = frame[ethernet.HEADER_BYTES :]
+    if frame[:6] != ethernet.BROADCAST or frame[12:14] != _XID_LENGTH or not body.startswith(_XID) or frame[6] & 1:
+        return None
+    return Mac(frame[6:12].hex(":"))
+
+
+def station_filter(
+    watched: Iterable[Mac] = (), muted: Iterable[Mac] = (), *, is_hearing_update_frames: bool = False
+) -> bytes:
     """Classic BPF for a packet socket: ND and ARP of stations pass, data only of `watched`, nothing of `muted`.
+
+    Layer-2 update frames pass when asked for.
 
     What we send ourselves and frames with a VLAN tag (another link's; the tag is not in the bytes) do not pass.
 
@@ -80,9 +100,12 @@ def station_filter(watched: Iterable[Mac] = (), muted: Iterable[Mac] = ()) -> by
         raise ValueError(f"{len(chosen)} stations to watch: a filter takes {MAX_WATCHED}")
     for mac in chosen:
         data += [(bpf.JEQ, 0, 1, bpf.last_octets(mac)), accept]
+    length = int.from_bytes(_XID_LENGTH, "big")
+    updates = [(bpf.JEQ, 10, 0, length)] if is_hearing_update_frames else []  # to accept
     return bpf.assemble(
         *bpf.foreign_and_untagged(muted),
         (bpf.LDH_ABS, 0, 0, 12),
+        *updates,
         (bpf.JEQ, 9, 0, ethernet.ETH_P_ARP),  # to accept
         (bpf.JEQ, 1, 0, ethernet.ETH_P_IPV6),
         (bpf.JEQ, 8, 6, ethernet.ETH_P_IP),  # to the data part; else to the second drop (the last one may be too far)

@@ -11,7 +11,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 import pytest
 
-from roamroute.events import AddressSeen, Event
+from roamroute.events import AddressSeen, Event, StationAnnounced
+from roamroute.lab.dumb import update_frame
 from roamroute.linux.packets import PacketSource
 from roamroute.values import Mac
 
@@ -28,10 +29,12 @@ def bed() -> Iterator[Bed]:
 class Heard:
     def __init__(self) -> None:
         self.seen: list[AddressSeen] = []
+        self.announced: list[StationAnnounced] = []
         self.log = Logged()
 
     def __call__(self, batch: list[Event]) -> None:
         self.seen += [event for event in batch if isinstance(event, AddressSeen)]
+        self.announced += [event for event in batch if isinstance(event, StationAnnounced)]
 
     def addresses(self) -> set[str]:
         return {str(event.address) for event in self.seen}
@@ -44,9 +47,18 @@ class Heard:
 
 
 @asynccontextmanager
-async def running(frames_per_second: int = 500) -> AsyncIterator[tuple[PacketSource, Heard]]:
+async def running(
+    frames_per_second: int = 500, *, is_hearing_update_frames: bool = False
+) -> AsyncIterator[tuple[PacketSource, Heard]]:
     heard = Heard()
-    source = PacketSource(("wlan0",), PREFIXES, heard, heard.log, frames_per_second=frames_per_second)
+    source = PacketSource(
+        ("wlan0",),
+        PREFIXES,
+        heard,
+        heard.log,
+        frames_per_second=frames_per_second,
+        is_hearing_update_frames=is_hearing_update_frames,
+    )
     task = asyncio.create_task(source.run())
     try:
         await asyncio.sleep(0.01)
@@ -95,6 +107,16 @@ async def test_arp_and_solicitations_name_the_source(bed: Bed) -> None:
         bed.on_sta("ping -c1 -W1 fd44:0:0:1::1")
         await heard.until("fd44:0:0:1::2")
         assert {event.mac for event in heard.seen} == {bed.MAC}
+
+
+@pytest.mark.parametrize("is_hearing", [True, False])
+async def test_an_access_point_that_announces_a_station_is_heard_where_it_matters(bed: Bed, is_hearing: bool) -> None:
+    async with running(is_hearing_update_frames=is_hearing) as (_, heard):
+        with injector(bed) as wire:
+            wire.send(update_frame(Bed.MAC))
+            wire.send(probe_of("10.44.0.77"))
+            await heard.until("10.44.0.77")
+    assert heard.announced == ([StationAnnounced(Bed.MAC, "wlan0")] if is_hearing else [])
 
 
 async def test_data_counts_only_while_its_station_is_watched(bed: Bed) -> None:

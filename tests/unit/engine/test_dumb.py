@@ -158,6 +158,43 @@ def test_without_a_bridge_whatever_is_heard_on_another_link_is_a_reason_to_ask_t
     play.nothing_more()
 
 
+def told() -> events.StationAnnounced:
+    return events.StationAnnounced(PHONE, WLAN)
+
+
+def test_an_update_frame_is_a_reason_to_ask_like_a_bridge_that_learns() -> None:
+    play = dumb_play()
+    play.play(hinted(4, A1))
+    effects = play.play(told(), learned())
+    assert [each.address for each in effects if isinstance(each, Probe)] == [A1]
+    assert not [each for each in effects if isinstance(each, Announce | SendClaim)]
+
+
+def test_one_that_is_trusted_is_an_association() -> None:
+    play = dumb_play(policy=attrs.evolve(DUMB, is_trusting_update_frames=True))
+    play.play(hinted(4, A1, A2))
+    effects = play.play(told())
+    (claimed,) = [each.claim for each in effects if isinstance(each, SendClaim)]
+    assert (claimed.basis, claimed.sequence, claimed.addresses) == (Basis.ASSOCIATION, 5, (A1, A2))
+    assert set(play.engine.wanted) == {A1, A2}
+    play.play(told(), learned())
+    assert play.engine.hosts[PHONE].sequence == 5, "again, it is no news"
+
+
+def test_one_that_is_trusted_moves_what_is_on_another_link_of_ours() -> None:
+    play = here_play(policy=attrs.evolve(DUMB, is_trusting_update_frames=True))
+    effects = play.play(events.StationAnnounced(PHONE, WLAN1))
+    assert {each.route for each in effects if isinstance(each, Announce)} == set(play.engine.wanted.values())
+    assert {route.link for route in play.engine.wanted.values()} == {WLAN1}
+
+
+def test_a_host_whose_addresses_nobody_knows_gets_those_that_its_holder_hands_over() -> None:
+    play = dumb_play(policy=attrs.evolve(DUMB, is_trusting_update_frames=True))
+    play.play(told())
+    play.play(answered(1, addresses=(A1,)))
+    assert set(play.engine.wanted) == {A1}
+
+
 # -- it goes
 
 

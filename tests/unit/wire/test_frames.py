@@ -9,8 +9,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.l2 import LLC, Dot3
 
 from roamroute.errors import MalformedInput
+from roamroute.lab.dumb import update_frame
 from roamroute.values import Mac
 from roamroute.wire import bpf, frames, icmpv6
 from roamroute.wire.ethernet import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, PACKET_OUTGOING
@@ -204,6 +206,47 @@ def test_the_filter_lets_discovery_pass_always_and_data_of_the_watched(watched: 
     for frame in ALWAYS + WATCHED_ONLY:
         assert not run_filter(program, frame, packet_type=PACKET_OUTGOING)
         assert not run_filter(program, frame, has_tag=True)
+
+
+UPDATE = update_frame(STATION)
+
+
+def test_an_update_frame_names_its_station_and_passes_only_when_asked_for() -> None:
+    assert frames.announced_station(UPDATE) == STATION
+    assert frames.parse(UPDATE) is None
+    assert not run_filter(station_filter([]), UPDATE)
+    for watched in ([], [OTHER], MANY):
+        program = station_filter(watched, is_hearing_update_frames=True)
+        assert run_filter(program, UPDATE)
+        assert all(run_filter(program, frame) for frame in ALWAYS)
+        assert not any(run_filter(program, frame) for frame in WATCHED_ONLY)
+    assert not run_filter(station_filter([], [STATION], is_hearing_update_frames=True), UPDATE)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        UPDATE[:17],
+        b"\x02" + UPDATE[1:],  # to one station
+        UPDATE[:6] + b"\x03" + UPDATE[7:],  # from a group
+        UPDATE[:13] + b"\x07" + UPDATE[14:],
+        UPDATE[:14] + b"\x42\x42\x03" + UPDATE[17:],  # a spanning tree's
+        UPDATE[:16] + b"\xbf" + UPDATE[17:],  # polled for
+    ],
+)
+def test_other_frames_announce_nobody(frame: bytes) -> None:
+    assert frames.announced_station(frame) is None
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_announce_somebody_or_nobody(frame: bytes) -> None:
+    frames.announced_station(frame)
+
+
+def test_scapy_takes_it_for_an_exchange_of_identifiers() -> None:
+    dissected = Dot3(UPDATE)
+    assert (dissected.dst, dissected.src, dissected.len) == ("ff:ff:ff:ff:ff:ff", STATION, 6)
+    assert (dissected[LLC].dsap, dissected[LLC].ssap, dissected[LLC].ctrl) == (0, 1, 0xAF)
 
 
 def test_nothing_of_the_muted_passes() -> None:
