@@ -1,5 +1,7 @@
 """Has the kernel's neighbour table room for the configured number of stations, and are its times fit for sleepers?
 
+And is ARP answered for clients elsewhere?
+
 For `roamroute check`, and for the daemon, which says the same in its log when it starts. It does not refuse to start:
 a table that is too small hurts when many stations are here, an access point that announces nobody hurts at once.
 """
@@ -45,6 +47,9 @@ def judge(config: Config, read: NeighbourTables, links: Mapping[int, str]) -> It
             if of == version and index in links:
                 yield from _check_times(config, times, version, links[index])
                 yield from _check_collection(config, read, times, version, links[index])
+    if 4 in versions(config):
+        for link in config.roaming.interfaces:
+            yield from _check_proxy_arp(link)
 
 
 def _check_room(config: Config, read: NeighbourTables, version: int) -> Iterator[Finding]:
@@ -98,3 +103,9 @@ def _check_collection(
     )
     key = f"net.ipv{version}.neigh.{sysctl_key(link)}.gc_stale_time"
     yield Finding("warning", link, text, f"sysctl -w {key}={stale_s}")
+
+
+def _check_proxy_arp(link: str) -> Iterator[Finding]:
+    if machine.answers_arp_for_others(link) is False:
+        text = "IPv4 clients with a netmask ask for each other by ARP, and nobody answers for those elsewhere"
+        yield Finding("warning", link, text, f"sysctl -w net.ipv4.conf.{sysctl_key(link)}.proxy_arp=1")

@@ -70,7 +70,7 @@ def sysctl_fragment(config: Config) -> str:
         forwarding = "net.ipv6.conf.all.forwarding" if version == 6 else "net.ipv4.ip_forward"
         lines += [
             f"{forwarding} = 1",
-            "# up to the first nothing is collected, above the second stale ones at once, above the third nobody is learnt",
+            "# up to the first nothing is collected, above the second what is stale, above the third nobody is learnt",
             f"net.{name}.neigh.default.gc_thresh1 = {table.keep}",
             f"net.{name}.neigh.default.gc_thresh2 = {table.soft_limit}",
             f"net.{name}.neigh.default.gc_thresh3 = {table.hard_limit}",
@@ -83,7 +83,9 @@ def sysctl_fragment(config: Config) -> str:
         if config.peers is not None and config.handover.forwarding:
             lines.append("# so may what a peer sends on: on each mesh link too, net.ipv4.conf.LINK.rp_filter = 2 or 0")
         lines.append("# clients must not be told to talk to each other directly: each has its own host route")
-        lines += [f"net.ipv4.conf.{sysctl_key(link)}.send_redirects = 0" for link in config.roaming.interfaces]
+        links = ["all", *map(sysctl_key, config.roaming.interfaces)]  # either is enough for the kernel to send them
+        lines += [f"net.ipv4.conf.{link}.send_redirects = 0" for link in links]
+        lines += _proxy_arp(config)
     return "\n".join(lines) + "\n"
 
 
@@ -108,6 +110,20 @@ def _link_times(config: Config, prefix: str) -> list[str]:
             "# what has not been heard for that time and is sent packets is asked a second later, not five",
             *(f"{prefix}.{link}.delay_first_probe_time = 1" for link in links),
         ]
+    return lines
+
+
+def _proxy_arp(config: Config) -> list[str]:
+    """Clients with a netmask ask for each other by ARP; the access point answers, and routes.
+
+    Probes (RFC 5227) it does not answer (Linux 6.18 arp_process): they find no conflict here.
+    """
+    lines = ["# a client asks for one of another access point by ARP: we answer, at once, and route"]
+    for link in map(sysctl_key, config.roaming.interfaces):
+        lines += [f"net.ipv4.conf.{link}.proxy_arp = 1", f"net.ipv4.neigh.{link}.proxy_delay = 0"]
+    if config.dad.isolated:
+        lines.append("# and for one of this access point that does not hear it (ap_isolate)")
+        lines += [f"net.ipv4.conf.{sysctl_key(link)}.proxy_arp_pvlan = 1" for link in config.roaming.interfaces]
     return lines
 
 

@@ -116,6 +116,11 @@ def neighbour_tables() -> NeighbourTables:
         raise MachineUnfit(f"the kernel does not answer over netlink: {error}") from error
 
 
+def answers_arp_for_others(link: str) -> bool | None:
+    """Whether ARP requests on the link for addresses that are routed elsewhere are answered (proxy_arp)."""
+    return _flag(Path(f"/proc/sys/net/ipv4/conf/{link}/proxy_arp"))
+
+
 def link_indexes(names: Iterable[str]) -> dict[int, str]:
     """The names by interface index, of those that exist."""
     found: dict[int, str] = {}

@@ -91,6 +91,13 @@ def test_the_times_of_each_link_are_those_of_this_namespace(bed: Bed) -> None:
     assert times[4, index].unicast_solicitations == 3
 
 
+def test_proxy_arp(bed: Bed) -> None:
+    assert machine.answers_arp_for_others("wlan0") is False
+    bed.on_ap("sysctl -qw net.ipv4.conf.wlan0.proxy_arp=1")
+    assert machine.answers_arp_for_others("wlan0") is True
+    assert machine.answers_arp_for_others("wlan7") is None
+
+
 def test_on_link_routes_where_there_is_no_table_yet(bed: Bed) -> None:
     bed.unplug()
     assert machine.onlink_routes((ip_network("10.44.0.0/16"),)) == ()

@@ -70,3 +70,17 @@ def test_where_bridges_carry_the_wifi_neighbours_are_asked_more_often_and_at_las
     ):
         assert f"net.ipv6.neigh.br0.{line}\n" in text
     assert "mcast_resolicit" not in sysctl_fragment(CONFIG)
+
+
+def test_redirects_are_forbidden_for_all_links_for_either_is_enough_to_send_them() -> None:
+    text = sysctl_fragment(CONFIG)
+    assert "net.ipv4.conf.all.send_redirects = 0\n" in text
+    assert "net.ipv4.conf.wlan0.send_redirects = 0\n" in text
+
+
+def test_arp_for_clients_elsewhere_is_answered_and_for_isolated_ones_here_too() -> None:
+    text = sysctl_fragment(CONFIG)
+    assert "net.ipv4.conf.br/7.proxy_arp = 1\nnet.ipv4.neigh.br/7.proxy_delay = 0\n" in text
+    assert "net.ipv4.conf.wlan0.proxy_arp_pvlan = 1\n" in text
+    joined = parse_config('[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["10.44.0.0/16"]\n[dad]\nisolated = false')
+    assert "proxy_arp_pvlan" not in sysctl_fragment(joined)
