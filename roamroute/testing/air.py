@@ -262,7 +262,9 @@ class AccessPoint:
     def connected(self, mac: Mac, link: str) -> None:
         """A station has associated and passed the 4-way handshake."""
         if self.is_dumb:
-            self.heard(mac, link)  # the layer-2 update frame
+            if self.world.random.random() < 0.5:  # not every access point sends layer-2 update frames
+                self.emit(events.StationAnnounced(mac, link))
+                self.heard(mac, link)
             return
         former = self.associated.get(mac)
         if former is not None:

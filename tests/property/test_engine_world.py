@@ -37,7 +37,8 @@ POLICY = Policy(
     oscillation_hold_s=2.0,
 )
 DUMB = attrs.evolve(POLICY, **WITHOUT_ASSOCIATIONS)
-KINDS = (POLICY, POLICY, POLICY, DUMB)
+TRUSTING = attrs.evolve(DUMB, is_trusting_update_frames=True)
+KINDS = (POLICY, POLICY, POLICY, DUMB, TRUSTING)
 PREFIXES = (ROAMING_PREFIX, ip_network("10.44.0.0/16"))
 LINKS = (LINK, "wlan1")
 which_point = st.integers(0, 2)
@@ -330,7 +331,7 @@ def test_a_long_life_at_random_ends_well(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("ROAMROUTE_SEEDS", 20))))
 def test_a_long_life_with_dumb_access_points_ends_well(seed: int) -> None:
-    wander(seed, 60, (POLICY, DUMB, DUMB))
+    wander(seed, 60, (POLICY, DUMB, TRUSTING))
 
 
 TestMesh = Mesh.TestCase
