@@ -24,7 +24,7 @@ _MAIN_TABLE = 254
 _BUFFER_BYTES = 1 << 18
 _READ_LIMIT = 256
 _BETWEEN_LOOKS_S: Seconds = 0.5
-"""A look is a dump of the table, some 2 ms for a thousand routes; a change after a quiet time is looked at at once."""
+"""A look is a dump of the table, 1 ms for a thousand routes; a change after a quiet time is looked at at once."""
 _IS_UP = netlink.IFF_UP | netlink.IFF_LOWER_UP
 
 
