@@ -22,8 +22,10 @@ PREF64_LENGTHS = (96, 64, 56, 48, 40, 32)
 """RFC 8781 §4; of RFC 6052 §2.2."""
 PREF64_LIFETIME_LIMIT_S = 65528
 """13 bits of 8 s each."""
-_LIFETIME_LIMIT_S = 65535
-"""RFC 8319 §4; RFC 4861 had 9000."""
+_LIMIT_S = 65535
+"""Of the router lifetime and of the interval, RFC 8319 §4. …"""
+_OLD_INTERVAL_LIMIT_S, _OLD_LIFETIME_LIMIT_S = 1800, 9000
+"""… RFC 4861 §6.2.1: radvd 2.19 (which says so only when it runs), BIRD 2.0.12 to 3.1 and FRR 8.4.4 and 10.3."""
 _LEAST_INTERVAL_S: Seconds = 3.0
 _LEAST_MTU_BYTES = 1280
 _ADVERTISEMENT_LIMIT_BYTES = _LEAST_MTU_BYTES - 40
@@ -133,16 +135,20 @@ def _routes(section: RaSection) -> Iterator[str]:
 
 def _times(section: RaSection) -> Iterator[str]:
     longest_s, shortest_s = section.interval_max_s, section.interval_min_s
-    if not 4 <= longest_s <= _LIFETIME_LIMIT_S:
-        yield f"ra.interval_max_s: must be 4 to {_LIFETIME_LIMIT_S} (RFC 8319 §4), not {longest_s:g}"
+    interval_limit_s, lifetime_limit_s, why = _LIMIT_S, _LIMIT_S, "RFC 8319 §4"
+    if section.sender != "roamroute":
+        interval_limit_s, lifetime_limit_s = _OLD_INTERVAL_LIMIT_S, _OLD_LIFETIME_LIMIT_S
+        why = f"{section.sender} does not know RFC 8319"
+    if not 4 <= longest_s <= interval_limit_s:
+        yield f"ra.interval_max_s: must be 4 to {interval_limit_s} ({why}), not {longest_s:g}"
     elif not _LEAST_INTERVAL_S <= shortest_s <= 0.75 * longest_s:
         yield (
             f"ra.interval_min_s: must be {_LEAST_INTERVAL_S:g} to three quarters of interval_max_s "
             f"({0.75 * longest_s:g}; RFC 4861 §6.2.1), not {shortest_s:g}"
         )
-    if section.router_lifetime_s and not longest_s <= section.router_lifetime_s <= _LIFETIME_LIMIT_S:
+    if section.router_lifetime_s and not longest_s <= section.router_lifetime_s <= lifetime_limit_s:
         yield (
-            f"ra.router_lifetime_s: must be 0, or interval_max_s ({longest_s:g}) to {_LIFETIME_LIMIT_S} (RFC 8319 §4), "
+            f"ra.router_lifetime_s: must be 0, or interval_max_s ({longest_s:g}) to {lifetime_limit_s} ({why}), "
             f"not {section.router_lifetime_s}"
         )
     for name in ("valid_lifetime_s", "preferred_lifetime_s"):

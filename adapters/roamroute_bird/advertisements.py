@@ -9,13 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from roamroute.errors import ConfigError
 from roamroute.values import AdvertisedRouter
 
 NAME = "roamroute_ra"
-INTERVAL_LIMIT_S = 1800
-LIFETIME_LIMIT_S = 9000
-"""Of RFC 4861; BIRD 2.0.12 to 3.1 know no RFC 8319."""
 _PREF64_OPTION = 38
 _PREF64_LENGTHS = (96, 64, 56, 48, 40, 32)
 """In the order of the Prefix Length Code, RFC 8781 §4."""
@@ -33,11 +29,7 @@ def device(router: AdvertisedRouter | None, interfaces: Sequence[str]) -> Iterat
 
 
 def radv(router: AdvertisedRouter, interfaces: Sequence[str]) -> Iterator[str]:
-    """The radv protocol, with what must be known about it as comments.
-
-    Raises: ConfigError for intervals and lifetimes that BIRD refuses.
-    """
-    _refuse(router)
+    """The radv protocol, with what must be known about it as comments."""
     links = ", ".join(f'"{link}"' for link in interfaces)
     yield "# Router advertisements. BIRD announces a prefix only where an interface has an address in it: add one to"
     yield "# each client link, the same on all access points, without a route:"
@@ -45,8 +37,8 @@ def radv(router: AdvertisedRouter, interfaces: Sequence[str]) -> Iterator[str]:
         address = f"{each.prefix.network_address + 1}/{each.prefix.prefixlen}"
         yield f"#   ip -6 address add {address} dev LINK nodad noprefixroute"
     yield "# BIRD does not say its link-layer address (a client asks for it once), nor tell a station as soon as it is"
-    yield "# connected (it waits until the station asks), nor withdraw the router while roamroute is drained. `trigger"
-    yield "# ::/0;` after `protocol radv`, with `ipv6;`, lets it withdraw the router when BIRD has no default route."
+    yield "# connected (it waits until the station asks), nor withdraw the router while roamroute is drained. With"
+    yield "# `ipv6 { export where net = ::/0; }; trigger ::/0;` it withdraws the router when BIRD has no default route."
     yield f"protocol radv {NAME} {{"
     yield f"  interface {links} {{"
     yield from (f"    {line}" for line in _options(router))
@@ -90,13 +82,3 @@ def _pref64_hexadecimal(router: AdvertisedRouter) -> str:
     assert router.pref64 is not None
     head = router.pref64_lifetime_s & ~7 | _PREF64_LENGTHS.index(router.pref64.prefixlen)
     return (head.to_bytes(2, "big") + router.pref64.network_address.packed[:12]).hex(":")
-
-
-def _refuse(router: AdvertisedRouter) -> None:
-    mistakes = []
-    if router.interval_max_s > INTERVAL_LIMIT_S:
-        mistakes.append(f"ra.interval_max_s: BIRD takes at most {INTERVAL_LIMIT_S}, not {router.interval_max_s:g}")
-    if router.lifetime_s > LIFETIME_LIMIT_S:
-        mistakes.append(f"ra.router_lifetime_s: BIRD takes at most {LIFETIME_LIMIT_S}, not {router.lifetime_s}")
-    if mistakes:
-        raise ConfigError(tuple(mistakes))

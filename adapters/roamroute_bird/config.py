@@ -18,10 +18,7 @@ mends both. With 5,000 routes it costs 4 ms of CPU a second (2.17) to 9 (3.1); s
 
 
 def fragment(settings: Settings, context: ExporterContext) -> str:
-    """The text for every version from 2.0.8 on.
-
-    Raises: ConfigError for router advertisements that BIRD refuses.
-    """
+    """The text for every version from 2.0.8 on."""
     return "\n".join(_lines(settings, context)) + "\n"
 
 

@@ -9,20 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from roamroute.errors import ConfigError
 from roamroute.values import AdvertisedRouter
-
-INTERVAL_LIMIT_S = 1800
-LIFETIME_LIMIT_S = 9000
-"""Of RFC 4861; FRR 8.4.4 and 10.3 know no RFC 8319."""
 
 
 def advertisements(router: AdvertisedRouter, interfaces: Sequence[str]) -> Iterator[str]:
-    """An interface's block for each client link, with what must be known about it as comments.
-
-    Raises: ConfigError for intervals and lifetimes that FRR refuses.
-    """
-    _refuse(router)
+    """An interface's block for each client link, with what must be known about it as comments."""
     yield "!"
     yield f"! Router advertisements. zebra lets the kernel choose their source: {router.source} must be the only"
     yield "! link-local address of each client link:"
@@ -57,13 +48,3 @@ def _lines(router: AdvertisedRouter) -> Iterator[str]:
     for name in router.dnssl:
         yield f"ipv6 nd dnssl {name} {router.rdnss_lifetime_s}"
     yield "no ipv6 nd suppress-ra"
-
-
-def _refuse(router: AdvertisedRouter) -> None:
-    mistakes = []
-    if router.interval_max_s > INTERVAL_LIMIT_S:
-        mistakes.append(f"ra.interval_max_s: FRR takes at most {INTERVAL_LIMIT_S}, not {router.interval_max_s:g}")
-    if router.lifetime_s > LIFETIME_LIMIT_S:
-        mistakes.append(f"ra.router_lifetime_s: FRR takes at most {LIFETIME_LIMIT_S}, not {router.lifetime_s}")
-    if mistakes:
-        raise ConfigError(tuple(mistakes))

@@ -52,10 +52,7 @@ class Site:
 
 
 def fragment(settings: Settings, context: ExporterContext) -> str:
-    """What the FRR of an access point needs; for the other routers of the mesh as comments.
-
-    Raises: ConfigError for router advertisements that FRR refuses.
-    """
+    """What the FRR of an access point needs; for the other routers of the mesh as comments."""
     return "\n".join(_fragment_lines(settings, context)) + "\n"
 
 

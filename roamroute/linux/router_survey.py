@@ -21,10 +21,10 @@ from roamroute.values import Seconds
 from roamroute.wire import bpf, discovery, ethernet, icmpv6
 from roamroute.wire.router_advertisements import HeardRouter
 
-LISTEN_S: Seconds = 4.0
+LISTEN_S: Seconds = 4.5
 """A router that answers by multicast waits 3 s after its last one (RFC 4861 §10 MIN_DELAY_BETWEEN_RAS), and 0.5 s more
 (MAX_RA_DELAY_TIME). A second solicitation covers a loss."""
-_ASK_AGAIN_S: Seconds = 0.7
+_ASK_AGAIN_S: Seconds = 0.5
 _LOOPBACK = "lo"
 _FRAMES_READ = 64
 _MESSAGE_TYPE = ethernet.HEADER_BYTES + icmpv6.HEADER_BYTES

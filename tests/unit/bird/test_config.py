@@ -10,7 +10,6 @@ import pytest
 from roamroute_bird.config import REFLECTOR, fragment
 from roamroute_bird.settings import MODES, ROUTINGS, Settings
 
-from roamroute.errors import ConfigError
 from roamroute.export import ExporterContext, KernelNumbers
 from roamroute.values import AdvertisedPrefix, AdvertisedRouter
 
@@ -104,19 +103,6 @@ def test_what_the_advertisements_need_not_say_is_left_to_bird() -> None:
     plain = attrs.evolve(ROUTER, mtu_bytes=None, rdnss=(), dnssl=(), pref64=None)
     text = fragment(Settings(routing="babel"), attrs.evolve(CONTEXT, router=plain))
     assert not [word for word in ("link mtu", "rdnss", "dnssl", "custom option") if word in text]
-
-
-@pytest.mark.parametrize(
-    ("router", "mistake"),
-    [
-        (attrs.evolve(ROUTER, lifetime_s=9001), "ra.router_lifetime_s: BIRD takes at most 9000, not 9001"),
-        (attrs.evolve(ROUTER, interval_max_s=1801), "ra.interval_max_s: BIRD takes at most 1800, not 1801"),
-    ],
-)
-def test_times_that_bird_refuses_are_mistakes_of_the_configuration(router: AdvertisedRouter, mistake: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        fragment(Settings(routing="babel"), attrs.evolve(CONTEXT, router=router))
-    assert caught.value.mistakes == (mistake,)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 from roamroute_frr.config import fragment
 from roamroute_frr.settings import parse
 
-from roamroute.errors import ConfigError
 from roamroute.export import ExporterContext, KernelNumbers
 from roamroute.values import AdvertisedPrefix, AdvertisedRouter
 
@@ -79,16 +78,3 @@ def test_what_the_advertisements_need_not_say_is_left_to_frr() -> None:
     plain = attrs.evolve(ROUTER, mtu_bytes=None, rdnss=(), dnssl=(), pref64=None)
     text = fragment(parse({}), attrs.evolve(CONTEXT, router=plain))
     assert not [word for word in ("nd mtu", "rdnss", "dnssl", "PREF64", "reachable-time") if word in text]
-
-
-@pytest.mark.parametrize(
-    ("router", "mistake"),
-    [
-        (attrs.evolve(ROUTER, lifetime_s=9001), "ra.router_lifetime_s: FRR takes at most 9000, not 9001"),
-        (attrs.evolve(ROUTER, interval_max_s=1801), "ra.interval_max_s: FRR takes at most 1800, not 1801"),
-    ],
-)
-def test_times_that_frr_refuses_are_mistakes_of_the_configuration(router: AdvertisedRouter, mistake: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        fragment(parse({}), attrs.evolve(CONTEXT, router=router))
-    assert caught.value.mistakes == (mistake,)

@@ -97,6 +97,11 @@ def test_pref64_lives_no_longer_than_its_field_can_say() -> None:
         ("router_lifetime_s = 1799", "ra.router_lifetime_s: must be 0, or interval_max_s (1800) to 65535"),
         ("router_lifetime_s = 65536", "ra.router_lifetime_s: must be 0, or interval_max_s (1800) to 65535"),
         ("router_lifetime_s = 1800.5", "ra.router_lifetime_s: must be a whole number, not 1800.5"),
+        ('sender = "bird"\nrouter_lifetime_s = 9001', "interval_max_s (1800) to 9000 (bird does not know RFC 8319)"),
+        (
+            'sender = "radvd"\ninterval_max_s = 1801',
+            "ra.interval_max_s: must be 4 to 1800 (radvd does not know RFC 8319)",
+        ),
         ("interval_max_s = 3", "ra.interval_max_s: must be 4 to 65535"),
         ("interval_min_s = 2", "ra.interval_min_s: must be 3 to three quarters of interval_max_s (1350"),
         ("interval_min_s = 1351", "ra.interval_min_s: must be 3 to three quarters of interval_max_s (1350"),
