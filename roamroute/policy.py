@@ -20,8 +20,8 @@ class Policy:
     """The defaults suit an access point with up to a thousand hosts."""
 
     stale_probe_after_s: Seconds = 45.0
-    """A STALE entry is probed after this time. Less than the kernel's gc_stale_time (60 s, Linux 6.18
-    net/ipv6/ndisc.c), after which it may be pruned once the table is above gc_thresh1."""
+    """A STALE entry is probed after this time; earlier where the kernel collects (the table is above gc_thresh1), so
+    that it is asked 10 s before its gc_stale_time ends, which counts from its last answer (Linux 6.18 neighbour.c)."""
 
     stale_probe_jitter: float = 0.25
     """Each such delay is shortened by up to this fraction, so that hosts that came together do not stay together."""
