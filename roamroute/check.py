@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from roamroute import control
+from roamroute.check_bridges import check_bridge
 from roamroute.check_dad import check_dad
 from roamroute.check_handover import check_handover, check_running
 from roamroute.check_neighbours import check_neighbours
@@ -68,6 +69,8 @@ def _interfaces(config: Config) -> Iterator[Finding]:
                 "multicast snooping is on: it can swallow neighbour solicitations of clients",
                 f"ip link set {name} type bridge mcast_snooping 0",
             )
+        if config.stations.source == "none":
+            yield from check_bridge(interface)
         yield from _addresses(config, name)
     for prefix, link in machine.onlink_routes(config.roaming.prefixes):
         if link in config.roaming.interfaces:

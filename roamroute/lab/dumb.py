@@ -59,10 +59,10 @@ def update_frame(mac: str) -> bytes:
     return frame.ljust(FRAME_BYTES, b"\0")
 
 
-def bridge_lines(bridge: str, *ports: str, mac: str = "") -> list[str]:
-    """`ip` lines for a bridge with these ports, all up; snooping of multicast is on, as it is by default."""
+def bridge_lines(bridge: str, *ports: str, mac: str = "", snooping: int = 1) -> list[str]:
+    """`ip` lines for a bridge with these ports, all up. Snooping of multicast is on by default, as the kernel has it."""
     address = f" address {mac}" if mac else ""
-    lines = [f"link add {bridge}{address} type bridge stp_state 0 forward_delay 0"]
+    lines = [f"link add {bridge}{address} type bridge stp_state 0 forward_delay 0 mcast_snooping {snooping}"]
     for port in ports:
         lines += [f"link set {port} master {bridge} addrgenmode none up"]
     return [*lines, f"link set {bridge} up"]
@@ -83,4 +83,4 @@ class UpdateFrames:
 
 def client_link_lines() -> list[str]:
     """`ip` lines for the client link of a router behind a dumb access point."""
-    return bridge_lines(addresses.CLIENT_LINK, PORT, mac=addresses.COMMON_MAC)
+    return bridge_lines(addresses.CLIENT_LINK, PORT, mac=addresses.COMMON_MAC, snooping=0)
