@@ -53,9 +53,9 @@ from roamroute.values import (
 
 DadMode = Literal["all", "targeted"]
 
-COPY_S: Seconds = 0.1
-"""The same message again within this time is the same transmission, heard twice: a host waits for RetransTimer (1 s)
-between two, and a host that roams has to associate."""
+COPY_S: Seconds = 0.05
+"""The same message from two places within this time is one transmission, heard twice: a host that has roamed has to
+associate, and waits a random while, before it asks again."""
 _MEMORY_S: Seconds = 2.0
 """The same nonce within this time is the same run of DAD; a host that roams takes a new one."""
 _PRESENT_S: Seconds = 10.0
@@ -117,7 +117,9 @@ class DadProxy:
         if message.mac in self._view.own_macs:
             self.counters.refused_own += 1
             return []
-        is_repeat = self._heard.get((link, message), now, self._copy_s(message, now)) is not None
+        # A question repeated at once is one: whoever asks by hand may have been answered within milliseconds. A holder
+        # that was asked by group and by unicast answers twice.
+        is_repeat = not is_question and self._heard.get((link, message), now, self._copy_s(message, now)) is not None
         is_copy = self._note_heard(link, message, now)
         if is_repeat:
             self.counters.repeats += 1
@@ -278,7 +280,9 @@ class DadProxy:
             self.counters.repeats += 1
             return []
         held = _Held(link, message)
-        if held in self._held or self._handed.get((link, message), now, copy_s) is not None:
+        first = self._handed.get((link, message), now, copy_s)
+        is_handed = first is not None and (first != origin or message.kind is DadKind.ADVERTISEMENT)
+        if held in self._held or is_handed:
             self.counters.repeats += 1
             return []
         hold_s = self._relations.hold_s(link, origin, now)

@@ -77,11 +77,22 @@ def test_the_second_question_of_one_run_is_told_again() -> None:
     assert scene.heard(question(nonce=NONCE), T + 1.0) == [Relay(question(nonce=NONCE))]
 
 
-def test_the_same_frame_twice_is_told_once() -> None:
-    scene = Scene()
+def test_a_question_that_is_repeated_at_once_is_told_again() -> None:
+    scene, other = Scene(), Scene()
     scene.heard(question(), T)
-    assert scene.heard(question(), T + 0.02) == []
-    assert scene.counters.repeats == 1
+    assert scene.heard(question(), T + 0.005) == [Relay(question())]
+    other.meet()
+    other.told(question(), T)
+    assert other.told(question(), T + 0.005) == [HandOut("wlan0", question())]
+
+
+def test_an_answer_that_is_repeated_at_once_is_told_once() -> None:
+    scene, other = Scene(), Scene()
+    scene.heard(answer(), T)
+    assert scene.heard(answer(), T + 0.005) == []
+    other.meet()
+    other.told(answer(), T)
+    assert other.told(answer(), T + 0.005) == []
 
 
 def test_an_answer_to_a_new_question_is_told_however_soon() -> None:
