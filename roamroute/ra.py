@@ -83,6 +83,8 @@ class Advertiser:
         self._has_route: bool | None = None if needs_route else True
         self._is_drained = False
         self._is_stopped = False
+        self._lost_at: Instant | None = None
+        """When the loss of the route counts; apart from the rest, because it changes what the rest says."""
         self._due: Timetable[_Due] = Timetable()
         self._total = {link: Budget(ANSWERS_PER_S, ANSWERS_TOTAL_BURST) for link in links}
         self._answers: OrderedDict[tuple[str, Mac], Budget] = OrderedDict()
@@ -91,7 +93,10 @@ class Advertiser:
     @property
     def next_wakeup(self) -> Instant | None:
         """When `tick` has something to do; None: never, unless something happens."""
-        return self._due.next_due
+        due = self._due.next_due
+        if self._lost_at is None or due is None:
+            return due if self._lost_at is None else self._lost_at
+        return min(due, self._lost_at)
 
     @property
     def lifetime_s(self) -> int:
@@ -153,10 +158,10 @@ class Advertiser:
             self._has_route = has_route
             return self._begin(self._links, now)
         if has_route:
-            self._due.cancel(_ROUTE_LOST)
+            self._lost_at = None
             return self._change(now, has_route=True)
-        if self._has_route and _ROUTE_LOST not in self._due:
-            self._due.set(_ROUTE_LOST, now + LOST_ROUTE_AFTER_S)
+        if self._has_route and self._lost_at is None:
+            self._lost_at = now + LOST_ROUTE_AFTER_S
         return []
 
     def drained(self, now: Instant) -> list[Advertise]:
@@ -176,17 +181,18 @@ class Advertiser:
         self._is_stopped = True
         for link in self._links:
             self.link_lost(link)
-        self._due.cancel(_ROUTE_LOST)
+        self._lost_at = None
         told = [Advertise(link, self._unusable) for link in was_speaking]
         return told + [Advertise(link, self._unusable, mac) for link, mac in stations if link in was_speaking]
 
     def tick(self, now: Instant) -> list[Advertise]:
         """What is due."""
         told: list[Advertise] = []
+        if self._lost_at is not None and self._lost_at <= now:
+            self._lost_at = None
+            told += self._change(now, has_route=False)
         for due in self._due.pop_due(now):
-            if due == _ROUTE_LOST:
-                told += self._change(now, has_route=False)
-            elif due.is_repeat:
+            if due.is_repeat:
                 told += self._repeat(due.link, now)
             else:
                 told += self._to_all(due.link, now)
@@ -268,13 +274,10 @@ class Advertiser:
 
 @attrs.frozen
 class _Due:
-    """What can be due: the next advertisement to all nodes of a link, repeats to stations there, or the lost route."""
+    """What can be due: the next advertisement to all nodes of a link, or repeats to stations there."""
 
     link: str
     is_repeat: bool = False
-
-
-_ROUTE_LOST = _Due("")
 
 
 @attrs.define

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address, IPv6Network
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roamroute import ra
@@ -28,6 +28,7 @@ STEPS = st.lists(
     ),
     max_size=60,
 )
+HOLD = ("nothing", "wlan0", STATIONS[0], 20.0)
 
 
 def happen(made: Advertiser, what: str, link: str, station: Mac, now: Instant) -> list[Advertise]:
@@ -53,6 +54,7 @@ def happen(made: Advertiser, what: str, link: str, station: Mac, now: Instant) -
 
 @settings(max_examples=300, deadline=None)
 @given(STEPS, st.booleans(), st.integers(0, 3))
+@example([("up", "wlan0", STATIONS[0], 0.0), ("no route", "wlan0", STATIONS[0], 11.0), HOLD], False, 0)
 def test_the_rules_hold_in_every_order(steps: list[tuple[str, str, Mac, float]], needs_route: bool, seed: int) -> None:
     made = Advertiser(LINKS, ROUTER, needs_route=needs_route, seed=seed)
     up: set[str] = set()

@@ -264,6 +264,14 @@ def test_a_lost_route_withdraws_the_router_after_some_seconds() -> None:
     assert [(now, each.router.lifetime_s) for now, each in told] == [(105.0, 0), (108.0, 0), (111.0, 0)]
 
 
+def test_what_is_due_at_the_moment_of_the_loss_knows_of_it() -> None:
+    made = advertiser(needs_route=True)
+    made.route_changed(True, 0.0)
+    made.route_changed(False, 11.0)
+    told = run_until(made, 20.0)
+    assert [(now, each.router.lifetime_s) for now, each in told] == [(16.0, 0), (19.0, 0)]
+
+
 def test_a_route_that_comes_back_in_time_changes_nothing() -> None:
     made = advertiser(needs_route=True)
     made.route_changed(True, 0.0)
