@@ -9,6 +9,7 @@ from unit.lab.fake_exporters import install, spec
 
 from roamroute.errors import ConfigError
 from roamroute.lab.cli import add_arguments, runs_from
+from roamroute.lab.dumb import Stations
 from roamroute.lab.options import LabOptions
 
 
@@ -113,3 +114,15 @@ def test_a_handover_without_mode_roamroute_is_a_mistake() -> None:
 def test_a_loss_is_a_part(percent: str) -> None:
     with pytest.raises(SystemExit):
         options("--peer-loss", percent)
+
+
+def test_every_second_access_point_is_dumb_in_a_mixed_mesh() -> None:
+    assert [Stations.MIXED.is_dumb(number) for number in (1, 2, 3, 4)] == [False, True, False, True]
+    assert all(Stations.NONE.is_dumb(number) for number in (1, 2, 3))
+    assert not any(Stations.HOSTAPD.is_dumb(number) for number in (1, 2, 3))
+
+
+def test_stations_and_update_frames_are_chosen_by_option() -> None:
+    assert options().stations is Stations.HOSTAPD
+    asked = options("--stations", "mixed", "--no-update-frames", "--trust-update-frames")
+    assert (asked.stations, asked.has_update_frames, asked.are_update_frames_trusted) == (Stations.MIXED, False, True)
