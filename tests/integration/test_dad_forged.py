@@ -261,6 +261,7 @@ def test_what_is_malformed_goes_no_further(world: DadWorld, here: Cell, there: C
 
     wait_until(has_come, "a right question is handed out", LIMIT_S)
     assert handed_out(seen, [owner.address]) == 0
+    assert world.status(here.access_point)["tap"]["malformed_frames"] > 0
     assert owner.state(owner.address) == "usable"
     others_are_well(world, here, there)
 
