@@ -84,8 +84,10 @@ class Scene:
     def asked(self, rounds: int) -> Iterator[Counter[str]]:
         """Let all ask at once, again and again: how many ended how, of each round."""
         for number in range(rounds):
-            began = time.monotonic()
+            began, lost = time.monotonic(), lost_by_kernel()
             found = Counter[str](ask(self.collisions).values())
+            if lost_by_kernel() != lost:
+                raise RuntimeError(f"the kernel was too small for this, or not ours alone: {lost}, {lost_by_kernel()}")
             forget(self.collisions)
             print(f"mode {self.mode}, round {number}: {dict(found)}", file=sys.stderr)
             time.sleep(max(0.0, began + PERIOD_S - time.monotonic()))
@@ -187,6 +189,14 @@ def processor(scene: Scene) -> list[Figure]:
     """Reported only: what the whole run has cost."""
     spent = [scene.world.processor_s(access_point) for access_point in scene.world.access_points]
     return [Figure(f"mode {scene.mode}, processor time of an access point's daemon", max(spent), "s", samples=spent)]
+
+
+def lost_by_kernel() -> tuple[int, int]:
+    """Frames that had no room on this machine: in the receive queues, for want of an entry in the neighbour table."""
+    queues = [line.split() for line in Path("/proc/net/softnet_stat").read_text().splitlines()]
+    table = Path("/proc/net/stat/ndisc_cache").read_text().splitlines()
+    column = table[0].split().index("table_fulls")
+    return sum(int(words[1], 16) for words in queues), sum(int(line.split()[column], 16) for line in table[1:])
 
 
 def quantile(samples: Sequence[float], share: float) -> float:
