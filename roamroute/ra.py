@@ -45,7 +45,11 @@ ANSWERS_BURST = 4
 ANSWERS_PER_S = 50.0
 """To all stations together, at a link each: 50 frames of 250 octets at 6 Mb/s take 2 % of the air."""
 ANSWERS_TOTAL_BURST = 200
-"""200 stations that associate at once (an access point that has just started) are all told at once."""
+"""200 stations that ask at once (the link has just come up) are all answered at once."""
+CONNECTIONS_PER_S = 50.0
+"""Apart from the answers, which anybody can use up under invented addresses: an association is vouched for. …"""
+CONNECTIONS_BURST = 2007
+"""… As many stations as an access point has association identifiers for (IEEE 802.11-2020 §9.4.1.8)."""
 STATIONS_REMEMBERED = 1024
 """For their limits; whoever solicits under ever new link-layer addresses meets the total limit instead."""
 
@@ -87,6 +91,7 @@ class Advertiser:
         """When the loss of the route counts; apart from the rest, because it changes what the rest says."""
         self._due: Timetable[_Due] = Timetable()
         self._total = {link: Budget(ANSWERS_PER_S, ANSWERS_TOTAL_BURST) for link in links}
+        self._connections = {link: Budget(CONNECTIONS_PER_S, CONNECTIONS_BURST) for link in links}
         self._answers: OrderedDict[tuple[str, Mac], Budget] = OrderedDict()
         self.counters: Counter[str] = Counter()
 
@@ -134,7 +139,10 @@ class Advertiser:
 
     def connected(self, link: str, station: Mac, now: Instant) -> list[Advertise]:
         """A station has associated: it is told at once, and again, without asking."""
-        if not self._speaks_on(link) or not self._total[link].take(now):
+        if not self._speaks_on(link):
+            return []
+        if not self._connections[link].take(now):
+            self.counters["refused"] += 1
             return []
         repeats = self._links[link].repeats
         repeats[:] = [each for each in repeats if each[1] != station]

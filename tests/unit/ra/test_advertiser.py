@@ -160,6 +160,20 @@ def test_200_stations_that_arrive_at_once_are_all_told() -> None:
         assert made.connected("wlan0", Mac(f"02:00:00:00:00:{number:02x}"), 5.0)
 
 
+def test_a_flood_of_solicitations_takes_nothing_from_who_connects() -> None:
+    made = advertiser()
+    for number in range(600):
+        made.solicited("wlan0", Mac(f"02:00:00:00:{number >> 8:02x}:{number & 0xFF:02x}"), SOURCE, 5.0)
+    assert made.connected("wlan0", STATION, 5.1) == [Advertise("wlan0", ROUTER, STATION)]
+
+
+def test_connections_beyond_what_an_access_point_can_have_are_counted() -> None:
+    made = advertiser()
+    told = sum(len(made.connected("wlan0", Mac(f"02:00:00:00:{n >> 8:02x}:{n & 0xFF:02x}"), 5.0)) for n in range(2100))
+    assert told == ra.CONNECTIONS_BURST
+    assert made.counters["refused"] == 2100 - told
+
+
 # -- a station that has connected ----------------------------------------------------------------------------------
 
 
