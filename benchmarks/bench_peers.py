@@ -145,11 +145,20 @@ def fan_out() -> list[Figure]:
             self.sent.append(time.perf_counter())
             return done
 
-    async def measure() -> tuple[list[float], list[float]]:
+    async def measure() -> tuple[list[float], list[float], list[float]]:
         peers = [IPv4Address(f"127.0.1.{number}") for number in range(1, PEERS + 1)]
-        channel = PeerChannel(IPv4Address("127.0.0.2"), PORT, (KEY,), (), lambda event: None, lambda level, line: None)
+        channel = PeerChannel(
+            IPv4Address("127.0.0.2"),
+            PORT,
+            (KEY,),
+            (),
+            lambda event: None,
+            lambda level, line: None,
+            dad_told=lambda peer, message: None,
+        )
         with contextlib.ExitStack() as stack, mock.patch("roamroute.peers.channel.socket.socket", Listening):
-            others = {peer: Exchange(peer, (KEY,), os.urandom) for peer in peers}
+            proxy = codec.OURS | codec.Capability.DAD
+            others = {peer: Exchange(peer, (KEY,), os.urandom, proxy) for peer in peers}
             for peer, other in others.items():
                 wire = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 wire.bind((str(peer), PORT))
@@ -161,7 +170,7 @@ def fan_out() -> list[Figure]:
             channel.set_peers(peers)
             while not all(peer.is_up for peer in channel.status().peers):  # noqa: ASYNC110 - about the other ends
                 await asyncio.sleep(0.01)
-            first, last = [], []
+            first, last, said = [], [], []
             for number in range(FAN_OUTS):
                 claim = claim_of(number, IPv4Address("127.0.0.2"))
                 await asyncio.sleep(0.01)
@@ -173,16 +182,23 @@ def fan_out() -> list[Figure]:
                 first.append((Listening.sent[0] - started) * 1e6)
                 last.append((Listening.sent[PEERS - 1] - started) * 1e6)
                 channel.drop_claim(DropClaim(claim.mac, "benchmark"))
+            for number in range(FAN_OUTS):
+                question = DadMessage(DadKind.SOLICITATION, ADDRESSES[0], claim_of(number, peers[0]).mac, b"nonce!")
+                await asyncio.sleep(0.01)
+                Listening.sent.clear()
+                started = time.perf_counter()
+                channel.relay_dad(question, None)
+                said.append((Listening.sent[PEERS - 1] - started) * 1e6)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-        return first, last
+        return first, last, said
 
     def reply(wire: socket.socket, other: Exchange) -> None:
         datagram, source = wire.recvfrom(2000)
         for _, answer in other.receive(datagram, IPv4Address(source[0]), 0.01).datagrams:
             wire.sendto(answer, source)
 
-    first, last = asyncio.run(measure())
+    first, last, said = asyncio.run(measure())
     return [
         Figure(
             "peers: claim to the former holder is in the kernel",
@@ -199,6 +215,14 @@ def fan_out() -> list[Figure]:
             2000,
             note=f"last of {PEERS} peers",
             samples=last,
+        ),
+        Figure(
+            "peers: message of DAD to the last peer is in the kernel",
+            statistics.median(said),
+            "µs",
+            2000,
+            note=f"last of {PEERS} peers, in the same call",
+            samples=said,
         ),
     ]
 
