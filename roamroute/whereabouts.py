@@ -36,9 +36,10 @@ class Whereabouts:
         is_resting = host.rests > 0 and ("denial", mac) in book.times
         if host.is_here or (book.policy.is_following_bridges and (is_resting or book.is_held(host))):
             return
-        if host.watched_link == link and book.questions.are_open(mac):
-            return  # the bridge and the frame tell the same
-        for address in book.live_binding(host):
+        known = book.live_binding(host)
+        if host.watched_link == link and (book.questions.are_open(mac) or not known):
+            return  # it is looked for: the bridge and the frame tell the same
+        for address in known:
             book.seen(link, mac, address)
         book.watch(host, link, "the bridge learned its MAC, no address is here")
         if book.policy.is_following_bridges and book.policy.is_advertising_gateway:

@@ -168,6 +168,8 @@ def test_an_update_frame_is_a_reason_to_ask_like_a_bridge_that_learns() -> None:
     effects = play.play(told(), learned())
     assert [each.address for each in effects if isinstance(each, Probe)] == [A1]
     assert not [each for each in effects if isinstance(each, Announce | SendClaim)]
+    play >> told()
+    play.nothing_more()
 
 
 def test_one_that_is_trusted_is_an_association() -> None:
