@@ -265,6 +265,22 @@ class Book:
         self.entries[address] = entry
         return entry
 
+    def is_too_new(self, host: Host, address: Address) -> bool:
+        """True for an address that the host never had, when it has come with too many of them."""
+        ahead_s = (2 * self.policy.addresses_per_host - 1) / self.policy.new_addresses_per_s
+        return address not in host.binding and host.new_until - self.now > ahead_s
+
+    def takes_up(self, host: Host, address: Address, link: str) -> bool:
+        """May the address, which has no entry, get one? The kernel is to forget it where it may not."""
+        if self.is_too_new(host, address):
+            text = f"{host.mac} makes new addresses too fast: {address} and others are not announced"
+            self.ask(Note(f"new-addresses {host.mac}", text))
+            self.ask(Forget(link, address, "the host makes new addresses too fast"))
+            return False
+        if address not in host.binding:
+            host.new_until = max(host.new_until, self.now) + 1.0 / self.policy.new_addresses_per_s
+        return True
+
     def want(self, entry: Entry, because: str) -> None:
         """Want the entry's host route."""
         entry.is_wanted = True
@@ -382,7 +398,7 @@ class Book:
                 self.question(link, address, mac, f"is on {entry.link}, but was heard here")
             return
         host = self.hosts.get(mac)
-        if host is not None and host.denied.get(address, 0.0) > self.now:
+        if host is not None and (host.denied.get(address, 0.0) > self.now or self.is_too_new(host, address)):
             return
         elsewhere = f", but {host.holder} has the host" if host is not None and self.is_elsewhere(host) else ""
         self.question(link, address, mac, f"seen in a packet{elsewhere}")

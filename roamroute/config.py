@@ -460,6 +460,7 @@ def _policy_contradictions(policy: Policy) -> list[str]:
             "stale_probe_after_s",
             "probes_per_second",
             "urgent_probes_per_second",
+            "new_addresses_per_s",
             "answer_wait_s",
             "trial_s",
             "forwarding_s",

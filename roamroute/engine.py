@@ -362,7 +362,7 @@ class Engine:
         host = book.host(mac)
         if host.denied.get(address, 0.0) > book.now or book.is_held(host):
             return
-        if not self._is_answer(host, neighbour, is_resync):
+        if not self._is_answer(host, neighbour, is_resync) or not book.takes_up(host, address, neighbour.link):
             return
         entry = book.admit(host, address, neighbour.link)
         if entry is None:

@@ -90,6 +90,8 @@ class Host:
     station_link: str | None = None
     entries: dict[Address, Entry] = attrs.field(factory=dict)
     binding: dict[Address, Instant] = attrs.field(factory=dict)
+    new_until: Instant = 0.0
+    """Its new addresses are paid for until then, at `policy.new_addresses_per_s`."""
     claim: Claim | None = None
     refusals: int = 0
     accepted: frozenset[PeerId] = frozenset()

@@ -51,6 +51,10 @@ class Policy:
     """A host with SLAAC has one stable and up to 7 temporary addresses (RFC 8981) per prefix; the draft asks for at
     least 2. When a host has more, its least recently confirmed one goes."""
 
+    new_addresses_per_s: float = 0.1
+    """A host may come with twice as many addresses as it may have; after that each that it never had before counts
+    against this. So one station cannot have the mesh learn and forget routes as fast as it can send."""
+
     addresses_total: int = 16384
     """Host routes of this access point. Above it new addresses are refused; those that are here stay."""
 

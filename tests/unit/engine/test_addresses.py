@@ -60,6 +60,49 @@ def test_the_limit_of_one_host_does_not_touch_another() -> None:
     assert set(play.engine.wanted) == {A1, A2}
 
 
+def test_a_host_that_makes_addresses_without_end_is_not_followed() -> None:
+    """Each would be a route that every router of the mesh learns and forgets."""
+    play = new_play(Policy(new_addresses_per_s=0.1))
+    flood = [address(0x1000 + number) for number in range(1000)]
+    came = []
+    for number, each in enumerate(flood):
+        play.now += 0.01
+        came += play.engine.handle(neighbour(each, Nud.STALE), play.now)
+        assert not (number == 500 and len(play.engine.wanted) > 16)
+    announced = [effect for effect in came if isinstance(effect, Announce)]
+    assert len(announced) == 32, "twice its addresses"
+    forgotten = [effect.address for effect in came if isinstance(effect, Forget)]
+    assert forgotten[-1] == flood[-1], "the kernel need not keep them either"
+    assert len(forgotten) == 1000 - len(announced)
+    assert {effect.key for effect in came if isinstance(effect, Note)} == {
+        f"addresses-per-host {PHONE}",
+        f"new-addresses {PHONE}",
+    }
+    play.play(neighbour(A1, mac=LAPTOP))
+    assert A1 in play.engine.wanted, "others are not touched"
+
+
+def test_packets_of_such_a_host_are_not_asked_about() -> None:
+    play = new_play(Policy(addresses_per_host=1, new_addresses_per_s=0.1))
+    play.play(neighbour(A1), neighbour(A2), neighbour(A3))
+    play >> events.AddressSeen(WLAN, PHONE, address(0x200))
+    play.nothing_more()
+    play >> wait(20.0)
+    play >> events.AddressSeen(WLAN, PHONE, address(0x200))
+    play << Probe(WLAN, address(0x200), PHONE, because=ANY)
+
+
+def test_addresses_that_a_host_had_before_are_not_new() -> None:
+    play = new_play(Policy(addresses_per_host=1, new_addresses_per_s=0.001))
+    for _ in range(20):
+        play >> connected()
+        play.skim(object)
+        play.play(*answers())
+        assert A1 in play.engine.wanted
+        play.play(left(), wait(1.0))
+        play.skim(object)
+
+
 def test_above_the_total_new_addresses_are_refused_and_those_that_are_here_stay() -> None:
     play = new_play(Policy(addresses_total=2))
     play.play(neighbour(A1), neighbour(A2, mac=LAPTOP))
