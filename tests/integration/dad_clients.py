@@ -59,11 +59,11 @@ class Cell:
 class Client:
     """A client; several may share a namespace, where nothing but DAD is asked of them."""
 
-    namespace: Namespace
+    namespace: Namespace = attrs.field(repr=False)
     link: str
     port: str
     number: int
-    cell: Cell
+    cell: Cell = attrs.field(repr=False)
 
     @property
     def mac(self) -> str:
