@@ -15,7 +15,7 @@ from benchmarks.figure import Figure
 from roamroute.lab.namespaces import Namespace, Sandbox
 from roamroute.lab.waiting import wait_until
 from roamroute.values import DadKind, DadMessage, Mac
-from roamroute.wire import discovery
+from roamroute.wire import discovery, ethernet, icmpv6
 
 HOSTS = 1000
 ADDRESSES = 3
@@ -141,14 +141,17 @@ def _responder(air: Namespace) -> subprocess.Popen[bytes]:
 
 
 def ask_for_addresses(air: Namespace) -> None:
-    """Let each host do DAD for one more address, and ask for a router (a frame of an access point without its mark)."""
+    """Let each host repeat DAD for an address of its own (a frame of an access point without the mark), and ask for a
+    router."""
     with air.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
         for host in range(1, HOSTS + 1):
             mac = Mac(f"02:00:00:00:{host >> 8:02x}:{host & 255:02x}")
-            target = IPv6Address(f"fd44:0:0:1::{host:x}:ffff")
+            target = IPv6Address(f"fd44:0:0:1::{host:x}:1")
             question = discovery.solicitation(mac, DadMessage(DadKind.SOLICITATION, target, mac, os.urandom(6)), None)
             wire.sendto(question[:14] + bytes((0x60, 0, 0, 0)) + question[18:], ("a", 0))
-            wire.sendto(discovery.router_solicitation(mac, IPv6Address("::")), ("a", 0))
+            routers, solicitation = icmpv6.ALL_ROUTERS, bytes((icmpv6.ROUTER_SOLICITATION, *bytes(7)))
+            to, sender = ethernet.group_of(routers), ethernet.octets(mac)
+            wire.sendto(icmpv6.compose(to, sender, icmpv6.UNSPECIFIED, routers, solicitation), ("a", 0))
             time.sleep(1 / ASKED_PER_S)
 
 
@@ -158,7 +161,6 @@ def _measure(ap: Namespace, air: Namespace, directory: Path, pid: int) -> list[F
         return isinstance(routes, dict) and routes["installed"] == HOSTS * ADDRESSES
 
     wait_until(all_wanted, "every route installed", limit_s=60)
-    ask_for_addresses(air)
     time.sleep(SETTLE_S)
     before, began = processor_s(pid), time.monotonic()
     samples = []
@@ -166,6 +168,8 @@ def _measure(ap: Namespace, air: Namespace, directory: Path, pid: int) -> list[F
         time.sleep(min(10.0, MEASURED_S - passed))
         samples.append(resident_mib(pid))
     share = 100 * (processor_s(pid) - before) / (time.monotonic() - began)
+    ask_for_addresses(air)
+    samples.append(resident_mib(pid))
     status = ask(directory, "ap1")
     routes, counters, dad = status["routes"], status["counters"], status["dad"]
     assert isinstance(routes, dict)
