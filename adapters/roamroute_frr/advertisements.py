@@ -19,8 +19,8 @@ def advertisements(router: AdvertisedRouter, interfaces: Sequence[str]) -> Itera
     yield "! link-local address of each client link:"
     yield "! ip link set LINK addrgenmode none; ip -6 address flush dev LINK scope link"
     yield f"! ip -6 address add {router.source}/64 dev LINK nodad"
-    yield "! zebra answers a solicitation by multicast, which wakes all stations, and none within 3 s of the last; it does"
-    yield "! not tell a station as soon as it is connected, nor withdraw the router while roamroute is drained."
+    yield "! zebra answers a solicitation by multicast, which wakes all stations, and none within 3 s of the last. It"
+    yield "! does not tell a station as soon as it is connected, nor withdraw the router while roamroute is drained."
     if router.pref64 is not None:
         yield f"! FRR 8.4.4 and 10.3 have no PREF64: {router.pref64} is not said."
     for link in interfaces:
