@@ -52,7 +52,7 @@ def run() -> list[Figure]:
             stack.callback(process.wait)
             stack.callback(process.terminate)
         wait_until(lambda: _has_peer(directory), "the access points have a session", limit_s=30)
-        wait_until(lambda: select.select([wire], [], [], 0)[0], "the first advertisement to all", limit_s=30)
+        wait_until(lambda: bool(select.select([wire], [], [], 0)[0]), "the first advertisement to all", limit_s=30)
         return _measure(hostapd, wire)
 
 
