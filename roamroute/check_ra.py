@@ -7,15 +7,18 @@ start comes from its status. A client believes whoever sends an advertisement, s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Any
 
 from roamroute.config import Config
 from roamroute.export import Finding
 from roamroute.linux import machine
 from roamroute.linux.router_survey import LISTEN_S, Advertised, survey
+from roamroute.sysctl import sysctl_key
 from roamroute.values import AdvertisedRouter, Mac, Seconds
 from roamroute.wire.router_advertisements import HeardPrefix, HeardRouter
 
@@ -32,12 +35,20 @@ async def check_ra(config: Config, listen_s: Seconds = LISTEN_S) -> Iterable[Fin
     if not _roaming(config):
         return ()
     links = config.roaming.interfaces
+    found = [finding for link in links for finding in _believes(link)]
     if os.geteuid() != 0:
         text = "cannot tell who advertises: only root may listen"
-        return [Finding("unknown", _subject(link), text, "run as root") for link in links]
-    return [
-        finding for each in await asyncio.gather(*(_ask(config, link, listen_s) for link in links)) for finding in each
-    ]
+        return [*found, *(Finding("unknown", _subject(link), text, "run as root") for link in links)]
+    asked = await asyncio.gather(*(_ask(config, link, listen_s) for link in links))
+    return [*found, *(finding for each in asked for finding in each)]
+
+
+def _believes(link: str) -> Iterator[Finding]:
+    """A router takes no advertisements (net.ipv6.conf.*.accept_ra 0 or 1), unless it is told to (2)."""
+    with contextlib.suppress(OSError):
+        if Path(f"/proc/sys/net/ipv6/conf/{link}/accept_ra").read_text(encoding="ascii").strip() == "2":
+            text = "this machine believes them on the clients' link (accept_ra is 2): a client can become its router"
+            yield Finding("error", _subject(link), text, f"sysctl -w net.ipv6.conf.{sysctl_key(link)}.accept_ra=0")
 
 
 async def _ask(config: Config, link: str, listen_s: Seconds) -> Iterable[Finding]:

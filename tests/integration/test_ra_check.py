@@ -163,6 +163,12 @@ async def test_what_the_daemon_has_heard_is_told_later(made: Cell, tmp_path: Pat
     assert {on_link.level, stranger.level} == {"error"}
 
 
+async def test_a_machine_that_believes_its_clients_is_told(made: Cell) -> None:
+    sh(f"ip netns exec {made.ap} sysctl -qw net.ipv6.conf.wlan0.accept_ra=2")
+    (finding,) = await found(made, "[ra]")
+    assert (finding.level, finding.remedy) == ("error", "sysctl -w net.ipv6.conf.wlan0.accept_ra=0")
+
+
 # -- programs of this machine ---------------------------------------------------------------------------------------
 
 
