@@ -31,7 +31,19 @@ _FORGOTTEN = 4096
 
 
 HOST_TIMES = (
-    *("answers", "binding", "claim", "missed", "ghost", "expel", "denial", "hold", "watch", "reauthentication"),
+    *(
+        "answers",
+        "binding",
+        "claim",
+        "missed",
+        "ghost",
+        "expel",
+        "denial",
+        "hold",
+        "watch",
+        "reauthentication",
+        "search",
+    ),
 )
 """The kinds of due times that belong to a host; those of an address are "probe", "silent", "forward", "linger"."""
 

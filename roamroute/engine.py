@@ -268,6 +268,8 @@ class Engine:
             self._ghosts.expel(host)
         elif kind == "watch":
             self._presence.watched_enough(host)
+        elif kind == "search":
+            self._presence.search(host)
         elif kind == "denial":
             self._presence.denial_ended(host)
         elif kind == "reauthentication" and host.station_link is not None:

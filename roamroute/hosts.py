@@ -118,6 +118,10 @@ class Host:
     """Addresses that another host holds at a peer, with the time until which we believe so."""
     rests: int = 0
     """How often in a row a peer has kept it although it answered here."""
+    lost_link: str | None = None
+    """The link on which it was when that went down; it is looked for there when the link is back."""
+    searches: int = 0
+    """So many times more."""
     watched_link: str | None = None
     """Where we look at the source addresses of its packets, if we do."""
 

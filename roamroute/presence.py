@@ -11,6 +11,7 @@ from roamroute.claims import Claims
 from roamroute.effects import AdvertiseGateway
 from roamroute.ghosts import Ghosts
 from roamroute.hosts import Host
+from roamroute.questions import PAUSE_S, PER_SECOND
 from roamroute.values import Basis, Mac, Neighbour, Seconds, Station, is_group_mac
 from roamroute.whereabouts import Whereabouts
 
@@ -156,19 +157,47 @@ class Presence:
             if route.link == link:
                 book.end_lingering(route.address, f"interface {link} is gone")
         for entry in [entry for entry in book.entries.values() if entry.link == link]:
+            book.hosts[entry.mac].lost_link = link
             book.drop(entry, f"interface {link} is gone")
 
     def link_returned(self, link: str) -> None:
-        """The neighbour cache of a link that was down is empty, its stations may be silent: ask, and look."""
+        """The neighbour cache of a link that was down is empty, its hosts may be silent: ask, and look.
+
+        As many at a time as questions can be open: all of a large access point take a minute.
+        """
         book = self._book
         if link not in self._lost_links:
             return
         self._lost_links.discard(link)
+        ahead = 0
         for host in list(book.hosts.values()):
-            if host.station_link == link and not host.entries and not book.is_elsewhere(host):
-                for address in book.live_binding(host):
-                    book.seen(link, host.mac, address)
+            was_here = host.station_link == link or (host.station_link is None and host.lost_link == link)
+            if not was_here or host.entries or book.is_elsewhere(host):
+                continue
+            host.lost_link = link
+            host.searches = book.policy.sleep_rounds
+            if ahead < PER_SECOND:
+                self.search(host)
+            else:
+                book.times.set(("search", host.mac), book.now + ahead // PER_SECOND)
+            ahead += max(len(host.binding), 1)
+            if host.station_link is not None:
                 book.watch(host, link, f"interface {link} is back, no address is here")
+
+    def search(self, host: Host) -> None:
+        """Ask for the remembered addresses of a host whose link was down; again, for it may be asleep."""
+        book = self._book
+        link = host.station_link or host.lost_link
+        if link is None or book.is_elsewhere(host):
+            return
+        missing = [address for address in book.live_binding(host) if address not in book.entries]
+        for address in missing:
+            book.seen(link, host.mac, address)
+        host.searches -= 1
+        if missing and host.searches > 0:
+            book.times.set(("search", host.mac), book.now + PAUSE_S + 0.5)
+        else:
+            host.lost_link = None
 
     def heard(self, neighbour: Neighbour) -> None:
         """A MAC has a link-local address in the neighbour cache: if that is all that is known, look at its packets.

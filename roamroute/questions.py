@@ -13,7 +13,9 @@ import attrs
 from roamroute.values import Address, Instant, Mac, Seconds
 
 PAUSE_S: Seconds = 5.0  # three unicast NS and two seconds: nobody is asked twice at the same time
-_TOTAL = 1024  # of 5 s each: 200 questions a second, a fifth of the urgent probes
+_TOTAL = 1024
+PER_SECOND = 200
+"""`_TOTAL` questions of 5 s each: a fifth of the urgent probes."""
 
 
 @attrs.define(eq=False)

@@ -141,7 +141,7 @@ class Stations:
         for _ in range(64):
             try:
                 frame, where = self._wire.recvfrom(2048)
-            except BlockingIOError:
+            except OSError:  # nothing more, or the link is down
                 return
             asked = None if where[2] == OUTGOING else _question(frame)
             if asked is not None:

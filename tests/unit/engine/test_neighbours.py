@@ -246,6 +246,51 @@ def test_stations_of_a_link_that_was_down_are_asked_for_when_it_is_back() -> Non
     assert A1 in play.engine.wanted
 
 
+def test_a_station_that_sleeps_when_its_link_is_back_is_asked_again() -> None:
+    play = new_play()
+    play.play(connected(), *answers(), events.LinkLost(WLAN))
+    play >> events.NeighboursResynced(frozenset({WLAN, WLAN1}), ())
+    play << (Probe(WLAN, A1, PHONE, because=ANY), ANY)
+    for _ in range(2):
+        play >> neighbour(nud=Nud.PROBE)
+        play >> wait(3.0)
+        play >> neighbour(nud=Nud.FAILED)
+        play >> wait(2.5)
+        play << Probe(WLAN, A1, PHONE, because=ANY)
+    play.play(*answers())
+    assert A1 in play.engine.wanted
+
+
+def test_hosts_that_no_association_vouches_for_are_looked_for_where_they_were() -> None:
+    play = new_play()
+    play.play(neighbour(A1), neighbour(A2, mac=LAPTOP, link=WLAN1), events.LinkLost(WLAN))
+    play >> events.NeighboursResynced(frozenset({WLAN, WLAN1}), (neighbour(A2, mac=LAPTOP, link=WLAN1).neighbour,))
+    play << Probe(WLAN, A1, PHONE, because=ANY)
+    play.play(*answers())
+    assert A1 in play.engine.wanted
+
+
+def test_thousands_of_hosts_are_all_asked_for_when_their_link_is_back() -> None:
+    """More than questions may be open at the same time."""
+    play = new_play()
+    hosts = {address(number): Mac(f"02:00:5e:44:{number >> 8:02x}:{number & 255:02x}") for number in range(1, 3001)}
+    for each, host in hosts.items():
+        play.play(neighbour(each, Nud.REACHABLE, host))
+    play.play(events.LinkLost(WLAN))
+    assert not play.engine.wanted
+    asked = play.engine.handle(events.NeighboursResynced(frozenset({WLAN, WLAN1}), ()), play.now)
+    end = play.now + 60.0
+    while play.now < end:
+        for effect in asked:
+            if isinstance(effect, Probe):
+                for event in answers(effect.address, effect.mac):
+                    play.engine.handle(event, play.now)
+        due = play.engine.next_wakeup
+        play.now = end if due is None else min(max(due, play.now), end)
+        asked = play.engine.tick(play.now)
+    assert len(play.engine.wanted) == 3000
+
+
 # -- resynchronisation
 
 
