@@ -112,6 +112,15 @@ def test_a_drain_takes_the_default_route_away_and_its_end_brings_it_back(router:
     wait_for(lambda: has_default_route(client), "the default route is back")
 
 
+def test_a_link_that_was_down_is_told_again(router: Router) -> None:
+    client = router.cell
+    wait_for(lambda: has_default_route(client), "the client has a default route")
+    sh(f"ip -n {client.ap} link set wlan0 down")
+    sh(f"ip -n {client.sta} -6 route flush proto ra")
+    sh(f"ip -n {client.ap} link set wlan0 up && ip -n {client.ap} address replace fe80::1/64 dev wlan0 nodad")
+    wait_for(lambda: has_default_route(client), "the client has a default route again")
+
+
 def test_a_stop_takes_the_default_route_away(router: Router) -> None:
     client = router.cell
     wait_for(lambda: has_default_route(client), "the client has a default route")
