@@ -29,7 +29,7 @@ _OLD_INTERVAL_LIMIT_S, _OLD_LIFETIME_LIMIT_S = 1800, 9000
 _LEAST_INTERVAL_S: Seconds = 3.0
 _LEAST_MTU_BYTES = 1280
 _ADVERTISEMENT_LIMIT_BYTES = _LEAST_MTU_BYTES - 40
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
 @attrs.frozen

@@ -54,7 +54,7 @@ def test_everything_can_be_said() -> None:
         valid_lifetime_s = 4294967295
         preferred_lifetime_s = 0
         rdnss = ["fd44:0:0:a::53", "fe80::44"]
-        dnssl = ["mesh.example.org", "xn--bcher-kva.example", "_tcp.local"]
+        dnssl = ["mesh.example.org", "xn--bcher-kva.example", "3com.example", "local"]
         mtu_bytes = 1460
         pref64 = "64:ff9b::/96"
         retrans_timer_ms = 2000
@@ -123,6 +123,7 @@ def test_pref64_lives_no_longer_than_its_field_can_say() -> None:
         ('rdnss = ["fe80::1%wlan0"]', "ra.rdnss[0]: fe80::1%wlan0 names an interface of this machine"),
         ('rdnss = ["fd44::53", "fd44::53"]', "ra.rdnss: something is named twice"),
         ('dnssl = ["mesh..org"]', "ra.dnssl[0]: 'mesh..org' is not a domain name"),
+        ('dnssl = ["_tcp.local"]', "ra.dnssl[0]: '_tcp.local' is not a domain name"),
         ('dnssl = ["example.org."]', "ra.dnssl[0]: 'example.org.' is not a domain name"),
         ('dnssl = ["bücher.example"]', "ra.dnssl[0]: 'bücher.example' is not a domain name"),
         (f'dnssl = ["{"a" * 64}.org"]', "is not a domain name"),
