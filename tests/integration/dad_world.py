@@ -23,7 +23,7 @@ from small_hostapd import Serving, SmallHostapd
 
 from roamroute import control, redirects
 from roamroute.lab import addresses
-from roamroute.lab.namespaces import Sandbox
+from roamroute.lab.namespaces import Namespace, Sandbox
 from roamroute.lab.roaming import RoamrouteDaemon, toml_text, write_key
 from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
@@ -61,6 +61,7 @@ class DadWorld:
         self._changes = changes or {}
         self._numbers = itertools.count(0x100)
         self._labels = itertools.count(1)
+        self._namespaces: set[Namespace] = set()
         self._key_file = write_key(sandbox.directory)
         self._hostapds: dict[End, SmallHostapd] = {}
         self._serving = Serving()
@@ -299,6 +300,7 @@ class DadWorld:
         numbers = [next(self._numbers) for _ in range(count)]
         wanted = {**CLIENT_SETTINGS, **settings}
         made = make_clients(self.sandbox, label, cell, numbers, wanted, is_alone=is_alone)
+        self._namespaces |= {client.namespace for client in made}
         if is_associated:
             self.associate(made)
         return made
@@ -318,10 +320,22 @@ class DadWorld:
             client.cell = cell
         self.associate(clients, end)
 
-    def take_away(self, clients: Sequence[Client]) -> None:
-        """Remove clients that share no namespace with others; their access points are told nothing."""
-        for namespace in {client.namespace for client in clients}:
+    def take_away(self, clients: Iterable[Client]) -> None:
+        """Remove clients and those that share a namespace with them; their access points are told nothing."""
+        for namespace in {client.namespace for client in clients} & self._namespaces:
+            self._namespaces.remove(namespace)
             self.sandbox.remove_namespace(namespace)
+
+    @contextlib.contextmanager
+    def visited(self) -> Iterator[DadWorld]:
+        """Remove at the end of the block the clients that came in it."""
+        before = set(self._namespaces)
+        try:
+            yield self
+        finally:
+            for namespace in self._namespaces - before:
+                self._namespaces.remove(namespace)
+                self.sandbox.remove_namespace(namespace)
 
 
 @contextlib.contextmanager

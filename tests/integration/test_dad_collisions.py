@@ -43,11 +43,18 @@ WHERE = pytest.mark.parametrize("where", ["other access point", "same access poi
 
 
 @pytest.fixture(scope="module", params=["all", "targeted"])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def lasting(request: pytest.FixtureRequest) -> Iterator[Place]:
     with Sandbox(programs=PROGRAMS) as sandbox:
         new = Place(DadWorld(sandbox, changes={"dad": {"mode": request.param}, "ra": ROUTER}))
         with world_running(new.world):
             yield new
+
+
+@pytest.fixture
+def place(lasting: Place) -> Iterator[Place]:
+    """The same for all tests, but for the clients."""
+    with lasting.world.visited():
+        yield lasting
 
 
 @WHERE
@@ -107,6 +114,23 @@ def test_clients_that_ask_one_after_the_other_all_find_out(place: Place, where: 
     owner = place.world.owner(of_owner)
     for asker in (*place.world.crowd(of_asker, 5), *place.world.crowd(of_owner, 5)):
         assert asker.ask(owner.address) == "duplicate"
+
+
+def test_duplicates_are_found_although_messages_are_lost(place: Place) -> None:
+    owners, askers = place.world.owners(place.there, 20), place.world.crowd(place.here, 20)
+    with place.world.losing(20):
+        found = ask({asker: owner.address for asker, owner in zip(askers, owners, strict=True)})
+    assert set(found.values()) == {"duplicate"}, found
+
+
+def test_an_owner_that_has_just_roamed_is_found_where_it_was_and_where_it_is(place: Place) -> None:
+    owners = place.world.owners(place.here, 5)
+    before, after = place.world.crowd(place.here, 5), place.world.crowd(place.there, 5)
+    place.world.move(owners, place.there)
+    place.world.wait_announced(own_addresses(owners))
+    for askers in (before, after):
+        found = ask({asker: owner.address for asker, owner in zip(askers, owners, strict=True)})
+        assert set(found.values()) == {"duplicate"}, found
 
 
 def test_an_address_formed_from_our_advertisement_is_found_to_be_a_duplicate(place: Place) -> None:

@@ -41,8 +41,10 @@ def place() -> Iterator[tuple[DadWorld, list[Cell]]]:
 
 
 @pytest.fixture
-def world(place: tuple[DadWorld, list[Cell]]) -> DadWorld:
-    return place[0]
+def world(place: tuple[DadWorld, list[Cell]]) -> Iterator[DadWorld]:
+    """The same for all tests, but for the clients."""
+    with place[0].visited():
+        yield place[0]
 
 
 @pytest.fixture

@@ -32,11 +32,18 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["all", "targeted"])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def lasting(request: pytest.FixtureRequest) -> Iterator[Place]:
     with Sandbox(programs=PROGRAMS) as sandbox:
         new = Place(DadWorld(sandbox, changes={"dad": {"mode": request.param}}))
         with world_running(new.world):
             yield new
+
+
+@pytest.fixture
+def place(lasting: Place) -> Iterator[Place]:
+    """The same for all tests, but for the clients."""
+    with lasting.world.visited():
+        yield lasting
 
 
 def has_duplicate(client: Client, address: IPv4Address, *, probes: int = 1) -> bool:

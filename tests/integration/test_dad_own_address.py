@@ -21,10 +21,17 @@ COUNT = 12
 
 
 @pytest.fixture(scope="module", params=["all", "targeted"])
-def roaming(request: pytest.FixtureRequest) -> Iterator[tuple[DadWorld, list[Cell]]]:
+def lasting(request: pytest.FixtureRequest) -> Iterator[tuple[DadWorld, list[Cell]]]:
     """Two access points with a cell each."""
     with two_cells(changes={"dad": {"mode": request.param}}) as found:
         yield found
+
+
+@pytest.fixture
+def roaming(lasting: tuple[DadWorld, list[Cell]]) -> Iterator[tuple[DadWorld, list[Cell]]]:
+    """The same for all tests, but for the clients."""
+    with lasting[0].visited():
+        yield lasting
 
 
 def ask_again(clients: Sequence[Client], *, times: int = 2) -> None:
