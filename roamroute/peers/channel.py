@@ -77,7 +77,8 @@ class PeerChannel:
     `emit` takes `PeerJoined`, `PeerLost`, `HostClaimed`, `ClaimAnswered`, `ClaimUnanswered`, `HostHinted` and
     `HandoverReported`, synchronously.
     `dad_told` takes what hosts have said, and at which peer, each once; without it the peers are told that no proxy is
-    on here, and relay nothing. It is called after the events of what was read at the same time.
+    on here, and relay nothing. It is called in a later turn of the loop, after the events of what was read at the same
+    time.
     `log` takes a level name ("debug", "info", "warning", "error") and one line.
     """
 
@@ -295,9 +296,13 @@ class PeerChannel:
             self._log("debug", f"peers: cannot filter strangers: {error.strerror or error}")
 
     def _read(self) -> None:
-        """Take what has come; what hosts have said after everything else."""
+        """Take what has come; what hosts have said waits for the next turn of the loop.
+
+        After a stall the peers may be read before the client links and hostapd: one of these may know that the host has
+        come here since, and it must not be handed its own question.
+        """
         self._receive()
-        self._say()
+        self._say_later()
 
     def _receive(self) -> None:
         """Take what has come, but not for ever: the loop calls again while there is more."""
@@ -332,18 +337,18 @@ class PeerChannel:
         if self._socket is not None and self._loop is not None:
             self._loop.add_reader(self._socket.fileno(), self._read)
 
+    def _say_later(self) -> None:
+        if self._said and self._saying is None and self._loop is not None:
+            self._saying = self._loop.call_soon(self._say)
+
     def _say(self) -> None:
         """Give the proxy some of what hosts have said at the peers, and the rest later."""
-        if self._dad_told is None:
-            return
-        for _ in range(min(len(self._said), SAID_PER_TURN)):
-            self._dad_told(*self._said.popleft())
-        if self._said and self._saying is None and self._loop is not None:
-            self._saying = self._loop.call_soon(self._say_more)
-
-    def _say_more(self) -> None:
         self._saying = None
-        self._say()
+        for _ in range(min(len(self._said), SAID_PER_TURN)):
+            peer, message = self._said.popleft()
+            if self._dad_told is not None:
+                self._dad_told(peer, message)
+        self._say_later()
 
     def _perform(self, outcome: Outcome) -> None:
         """Send, tell, and re-arm the timer."""
