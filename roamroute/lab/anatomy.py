@@ -69,6 +69,19 @@ def read_records(sockets: Mapping[str, Path]) -> Records:
     return found
 
 
+def know_each_other(sockets: Iterable[Path]) -> bool:
+    """Has every daemon all its peers, and a way to each of their segments, where they have any?"""
+    for path in sockets:
+        try:
+            status = control.ask(path, "status")
+        except RoamrouteError:
+            return False
+        for peer in (status.get("peers") or {}).get("peers", ()):
+            if not peer["is_up"] or not all(segment["is_routed"] for segment in peer["segments"]):
+                return False
+    return True
+
+
 def find_anatomy(
     records: Records, destination: str, mac: str, connected_at: float, names: Mapping[str, str]
 ) -> Anatomy | None:

@@ -60,7 +60,7 @@ def update_frame(mac: str) -> bytes:
 
 
 def bridge_lines(bridge: str, *ports: str, mac: str = "", snooping: int = 1) -> list[str]:
-    """`ip` lines for a bridge with these ports, all up. Snooping of multicast is on by default, as the kernel has it."""
+    """`ip` lines for a bridge with these ports, all up. Multicast snooping is on by default, as the kernel has it."""
     address = f" address {mac}" if mac else ""
     lines = [f"link add {bridge}{address} type bridge stp_state 0 forward_delay 0 mcast_snooping {snooping}"]
     for port in ports:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from roamroute.lab import addresses
-from roamroute.lab.anatomy import Records, read_records
+from roamroute.lab.anatomy import Records, know_each_other, read_records
 from roamroute.lab.by_hand import RoutesByHand
 from roamroute.lab.installed import find_routing
 from roamroute.lab.losses import lose_messages
@@ -32,10 +32,13 @@ from roamroute.lab.roaming import (
 from roamroute.lab.routing import MeshRouting
 from roamroute.lab.topology import Mesh, Router
 from roamroute.lab.traffic import Traffic
+from roamroute.lab.waiting import NotReached, wait_until
 from roamroute.lab.wifi import AccessPointDaemon
 
 PROGRAMS = ("ip", "nft", "nsenter", "setpriv", "ss", "sysctl", "hostapd", "wpa_supplicant")
 FIRST_HOST_IDENTITY = 0xF000
+ACQUAINTANCE_LIMIT_S = 15.0
+"""BIRD's Babel takes some seconds for the first host routes, the segments under which access points send on."""
 HANDOVER_TABLES = (4544, 4545, 4546)
 """`[handover] tables` and the two behind it, as roamroute has them by default."""
 
@@ -117,6 +120,9 @@ class Laboratory:
                 daemon.start()
             for daemon in running:
                 daemon.wait_ready()
+            with contextlib.suppress(NotReached):  # what is measured then is what happens then
+                sockets = [daemon.control_socket for daemon in running]
+                wait_until(lambda: know_each_other(sockets), "all know each other", ACQUAINTANCE_LIMIT_S, poll_s=0.2)
         try:
             yield
         finally:
