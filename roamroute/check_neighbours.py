@@ -15,7 +15,7 @@ from roamroute.errors import MachineUnfit
 from roamroute.export import Finding
 from roamroute.linux import machine
 from roamroute.linux.table_watch import NeighbourTables
-from roamroute.sysctl import RETRANS_S, neighbour_table, stale_time_s, sysctl_key, versions
+from roamroute.sysctl import RETRANS_S, is_answering_arp, neighbour_table, stale_time_s, sysctl_key, versions
 from roamroute.wire.neighbour_tables import LinkTimes
 
 _REMEDY = "roamroute config sysctl -c FILE > /etc/sysctl.d/90-roamroute.conf; sysctl --system"
@@ -49,7 +49,7 @@ def judge(config: Config, read: NeighbourTables, links: Mapping[int, str]) -> It
                 yield from _check_collection(config, read, times, version, links[index])
     if 4 in versions(config):
         for link in config.roaming.interfaces:
-            yield from _check_proxy_arp(link)
+            yield from _check_proxy_arp(link, is_answering_arp(config))
 
 
 def _check_room(config: Config, read: NeighbourTables, version: int) -> Iterator[Finding]:
@@ -105,7 +105,13 @@ def _check_collection(
     yield Finding("warning", link, text, f"sysctl -w {key}={stale_s}")
 
 
-def _check_proxy_arp(link: str) -> Iterator[Finding]:
-    if machine.answers_arp_for_others(link) is False:
-        text = "IPv4 clients with a netmask ask for each other by ARP, and nobody answers for those elsewhere"
-        yield Finding("warning", link, text, f"sysctl -w net.ipv4.conf.{sysctl_key(link)}.proxy_arp=1")
+def _check_proxy_arp(link: str, is_wanted: bool) -> Iterator[Finding]:
+    is_on = machine.answers_arp_for_others(link)
+    if is_on is None or is_on is is_wanted:
+        return
+    text = (
+        "IPv4 clients with a netmask ask for each other by ARP, and nobody answers for those elsewhere"
+        if is_wanted
+        else "the kernel answers ARP for clients elsewhere: one that has just roamed finds a conflict with itself"
+    )
+    yield Finding("warning", link, text, f"sysctl -w net.ipv4.conf.{sysctl_key(link)}.proxy_arp={int(is_wanted)}")

@@ -113,11 +113,20 @@ def _link_times(config: Config, prefix: str) -> list[str]:
     return lines
 
 
+def is_answering_arp(config: Config) -> bool:
+    """Whether the kernel should answer ARP for clients of other access points (proxy_arp)."""
+    return 4 in versions(config) and config.stations.source != "none"
+
+
 def _proxy_arp(config: Config) -> list[str]:
     """Clients with a netmask ask for each other by ARP; the access point answers, and routes.
 
-    Probes (RFC 5227) it does not answer (Linux 6.18 arp_process): they find no conflict here.
+    Probes (RFC 5227) it does not answer (Linux 6.18 arp_process), but a client's announcement of its own address, as
+    long as its route leads elsewhere: a conflict for the client. Where associations are told, the route is ours before
+    the client speaks; where they are not, ARP is better not answered.
     """
+    if not is_answering_arp(config):
+        return ["# ARP for clients elsewhere is not answered: who has just roamed would find a conflict with itself"]
     lines = ["# a client asks for one of another access point by ARP: we answer, at once, and route"]
     for link in map(sysctl_key, config.roaming.interfaces):
         lines += [f"net.ipv4.conf.{link}.proxy_arp = 1", f"net.ipv4.neigh.{link}.proxy_delay = 0"]

@@ -59,6 +59,12 @@ def reaches(client: Namespace, address: str) -> bool:
     return True
 
 
+def announce(client: Namespace, address: str) -> str:
+    """Say by an ARP request that the address is the client's own (RFC 5227 §2.3), and what came back."""
+    command = ("arping", "-c", "2", "-w", "2", "-I", "e0", "-s", address, address)
+    return client.run("sh", "-c", f"{' '.join(command)} || true")
+
+
 def test_clients_reach_each_other_wherever_they_are(bed: dict[str, Namespace]) -> None:
     configure(bed["here"])
     configure(bed["there"])
@@ -79,3 +85,13 @@ def test_a_probe_of_ones_own_address_finds_no_conflict_although_a_route_leads_el
     """A client that has just roamed probes (RFC 5227) while its host route still leads to the former access point."""
     configure(bed["here"])
     bed["asker"].run("arping", "-D", "-c", "2", "-w", "3", "-I", "e0", "10.44.0.13")
+
+
+def test_an_announcement_finds_no_conflict_once_the_route_leads_here(bed: dict[str, Namespace]) -> None:
+    """It does while the route leads elsewhere: why nobody answers ARP where associations are not told."""
+    configure(bed["here"])
+    bed["asker"].ip("addr add 10.44.0.14/16 dev e0")
+    for route, is_free in (("via 10.45.0.2 dev mesh onlink", False), ("dev wlan0", True)):
+        bed["here"].ip(f"route replace 10.44.0.14 {route}")
+        said = announce(bed["asker"], "10.44.0.14")
+        assert ("Received 0 response" in said) is is_free, route

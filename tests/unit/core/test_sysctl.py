@@ -84,3 +84,10 @@ def test_arp_for_clients_elsewhere_is_answered_and_for_isolated_ones_here_too() 
     assert "net.ipv4.conf.wlan0.proxy_arp_pvlan = 1\n" in text
     joined = parse_config('[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["10.44.0.0/16"]\n[dad]\nisolated = false')
     assert "proxy_arp_pvlan" not in sysctl_fragment(joined)
+
+
+def test_where_nobody_tells_of_associations_arp_is_not_answered_for_others() -> None:
+    """A client that has roamed announces its address while its route still leads to the former access point."""
+    roaming = '[roaming]\ninterfaces = ["wlan0"]\nprefixes = ["10.44.0.0/16"]\n'
+    dumb = parse_config(f'{roaming}[stations]\nsource = "none"')
+    assert "proxy_arp =" not in sysctl_fragment(dumb)
