@@ -70,8 +70,8 @@ def router(made: Cell, tmp_path: Path) -> Router:
     return Router(made, tmp_path)
 
 
-def has_default_route(made: Cell) -> bool:
-    return any(route.get("gateway") == "fe80::1" for route in made.routes("default"))
+def has_default_route(made: Cell, gateway: str = "fe80::1") -> bool:
+    return any(route.get("gateway") == gateway for route in made.routes("default"))
 
 
 def setting(made: Cell, name: str) -> int:
@@ -144,6 +144,13 @@ def test_a_router_that_needs_a_route_has_to_have_it(made: Cell, tmp_path: Path) 
     sh(f"ip -n {made.ap} link add up0 type bridge && ip -n {made.ap} link set up0 up")
     sh(f"ip -n {made.ap} -6 route add default dev up0")
     wait_for(lambda: has_default_route(made), "the client has a default route")
+
+
+def test_the_gateway_may_have_another_address(made: Cell, tmp_path: Path) -> None:
+    sh(f"ip -n {made.ap} address add fe80::44/64 dev wlan0 nodad")
+    Router(made, tmp_path, 'source = "fe80::44"\n')
+    wait_for(lambda: has_default_route(made, "fe80::44"), "the client has a default route")
+    assert not has_default_route(made)
 
 
 def test_rdisc6_reads_what_we_say(router: Router) -> None:
