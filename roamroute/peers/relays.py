@@ -60,6 +60,10 @@ BURST_BYTES = float(1 << 17)
 """Of all messages to all peers, with the headers of IPv6 and UDP: half of what a socket's buffer holds by default, so
 that there is room for a claim. 200 questions at once are 12 KB for each peer."""
 
+GATHERED_BYTES = float(1 << 15)
+"""Where that is not enough, nothing is sent until there is room for so much: 31 ms. What gathers meanwhile shares
+datagrams, which costs less than half; 300 messages a second to 49 peers fit so, with 20 ms of delay instead of 500."""
+
 HEARD_PER_S = 500.0
 HEARD_BURST = 512.0
 """Of messages that are taken from a peer; it repeats what was not."""
@@ -236,7 +240,7 @@ class Relays:
                 break
             cost = len(pair.encoded) + (0 if pair.peer in chosen else _HEADERS_BYTES)
             if not self._allowance.take(now, cost):
-                self._held_until = self._allowance.next_at(now, cost)
+                self._held_until = self._allowance.next_at(now, GATHERED_BYTES)
                 break
             if self._fresh:
                 self._fresh.popleft()

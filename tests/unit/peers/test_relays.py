@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import IPv6Address
 
 import pytest
 from peers_network import FIRST, SECOND, THIRD, Network, claim_of, said_of
@@ -287,6 +288,7 @@ class TestRelays:
         assert set(self.tokens(carried.turn(0.02))) == set(range(300)) | set(range(812, 900))
 
     def test_the_budget_delays_and_what_is_too_late_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(relays, "GATHERED_BYTES", 500.0)
         carried = Relays(0)
         carried._allowance = Allowance(1000.0, 1000.0)
         for number in range(100):
@@ -298,6 +300,26 @@ class TestRelays:
         assert 1000 <= sent <= 2100
         assert len(carried) == 0
         assert carried.unacknowledged == 100
+
+    def test_what_waits_for_the_budget_shares_datagrams(self) -> None:
+        """300 messages a second to 49 peers are more than the budget if each goes alone."""
+        carried = Relays(0)
+        others = [IPv6Address(int(SECOND) + number) for number in range(49)]
+        sent: dict[int, float] = {}
+        parcels = 0
+        for number in range(450):
+            now = number / 300
+            carried.send(said_of(number), self.peers(*others), (), now)
+            while (due := carried.next_wakeup) is not None and due <= now + 1 / 300:
+                turn = carried.turn(max(now, due))
+                parcels += len(turn)
+                for parcel in turn:
+                    tokens = self.tokens((parcel,))
+                    sent.update((token, max(now, due)) for token in tokens)
+                    carried.acknowledge(parcel.peer, tokens)
+        assert max(at - token / 300 for token, at in sent.items()) < 0.1
+        assert carried.unacknowledged == 0
+        assert parcels < 450 * 49 / 2
 
     def test_a_pair_has_one_repetition_due_however_often_a_session_comes_to_stand(self) -> None:
         carried = Relays(0)
