@@ -64,9 +64,11 @@ async def survey(link: str, source: IPv6Address | None, listen_s: Seconds = LIST
             opened.callback(loop.remove_reader, listening)
         asking = opened.enter_context(_asking(link, source))
         end = time.monotonic() + listen_s
-        for pause_s in (_ASK_AGAIN_S, listen_s):
+        _ask(asking, link)
+        await asyncio.sleep(min(_ASK_AGAIN_S, listen_s))
+        with contextlib.suppress(OSError):  # what has been heard is worth more
             _ask(asking, link)
-            await asyncio.sleep(min(pause_s, end - time.monotonic()))
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
     return tuple(heard)
 
 

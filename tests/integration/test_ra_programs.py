@@ -130,6 +130,8 @@ async def test_check_hears_frr_and_says_what_it_lacks(frr: tuple[FrrRouter, Cell
     made.advertised()
     with inside(made.ap):
         (finding,) = await check_ra(config_for("frr"))
+        if finding.level == "unknown":  # once in 60 times FRR 8.4.4 was still at work on the link
+            (finding,) = await check_ra(config_for("frr"))
     assert (finding.level, finding.text) == ("warning", "PREF64 none, not 64:ff9b::/96")
 
 
