@@ -56,8 +56,8 @@ DadMode = Literal["all", "targeted"]
 COPY_S: Seconds = 0.05
 """The same message from two places within this time is one transmission, heard twice: a host that has roamed has to
 associate, and waits a random while, before it asks again."""
-_MEMORY_S: Seconds = 2.0
-"""The same nonce within this time is the same run of DAD; a host that roams takes a new one."""
+_NONCE_S: Seconds = 2.0
+"""A nonce is a host's own for as long as its question may come by any way."""
 _PRESENT_S: Seconds = 10.0
 """A host that was heard on a link may be listening there; its association may not have been reported yet."""
 _DEFAULTS = Limits()
@@ -99,9 +99,9 @@ class DadProxy:
         self._askers = Askers(limits.targets_remembered)
         self._relations = Relations()
         self._present: Recent[Mac, str] = Recent(_PRESENT_S, limits.stations_remembered)
-        self._nonces: Recent[tuple[Address, bytes], Mac] = Recent(_MEMORY_S, limits.messages_remembered)
-        self._heard: Recent[tuple[str, DadMessage], bool] = Recent(_MEMORY_S, limits.messages_remembered)
-        self._handed: Recent[tuple[str, DadMessage], Origin] = Recent(_MEMORY_S, limits.messages_remembered)
+        self._nonces: Recent[tuple[Address, bytes], Mac] = Recent(_NONCE_S, limits.messages_remembered)
+        self._heard: Recent[tuple[str, DadMessage], bool] = Recent(COPY_S, limits.messages_remembered)
+        self._handed: Recent[tuple[str, DadMessage], Origin] = Recent(COPY_S, limits.messages_remembered)
         self._held: dict[_Held, Origin] = {}
         self._due: Timetable[_Held] = Timetable()
 
@@ -137,10 +137,9 @@ class DadProxy:
             effects += self._relay(message, now)
         if self._is_isolated:
             effects += self._hand_out_beside_sender(link, message, now)
-        if not is_copy:
-            for other in self._links:
-                if other != link:
-                    effects += self._pass_on(other, message, link, now)
+        for other in self._links:
+            if other != link:
+                effects += self._pass_on(other, message, link, now)
         if is_question:
             self._askers.add(message.target, link, message.mac, now)
         return effects
@@ -226,10 +225,9 @@ class DadProxy:
     def _note_heard(self, link: str, message: DadMessage, now: Instant) -> bool:
         """Remember it; True when another link of ours has just heard the same transmission."""
         copy_s = self._copy_s(message, now)
-        same_s = _MEMORY_S if message.nonce else copy_s
         self._heard.put((link, message), True, now)
         self._present.put(message.mac, link, now)
-        origin = self._handed.get((link, message), now, same_s)
+        origin = self._handed.get((link, message), now, copy_s)
         held = _Held(link, message)
         if held in self._held:
             origin = self._held.pop(held)
@@ -239,9 +237,9 @@ class DadProxy:
             self._relations.joined(link, origin, now)
         is_copy = False
         for other in self._links:
-            if other != link and self._heard.get((other, message), now, same_s):
+            if other != link and self._heard.get((other, message), now, copy_s):
                 self._relations.joined(link, other, now)
-                is_copy = is_copy or self._heard.get((other, message), now, copy_s) is not None
+                is_copy = True
         return is_copy
 
     def _copy_s(self, message: DadMessage, now: Instant) -> Seconds:
@@ -275,7 +273,7 @@ class DadProxy:
     def _pass_on(self, link: str, message: DadMessage, origin: Origin, now: Instant) -> list[DadEffect]:
         """From `origin` to `link`, which may be about to hear it by itself."""
         copy_s = self._copy_s(message, now)
-        if self._heard.get((link, message), now, _MEMORY_S if message.nonce else copy_s):
+        if self._heard.get((link, message), now, copy_s):
             self._relations.joined(link, origin, now)
             self.counters.repeats += 1
             return []

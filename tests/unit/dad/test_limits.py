@@ -98,6 +98,14 @@ def test_a_host_with_many_host_routes_is_always_believed() -> None:
         assert scene.heard(answer(PHONE, target(number)), T + number)
 
 
+def test_that_another_holds_an_address_speaks_for_nobody_else() -> None:
+    scene = Scene(limits=Limits(targets_per_station=2))
+    for number in range(5):
+        scene.knowledge.holds[target(number)] = ("wlan0", LAPTOP)
+        scene.heard(answer(PHONE, target(number)), T + number)
+    assert scene.counters.refused_target_limit == 3
+
+
 def test_a_host_that_asks_again_for_its_own_address_contests_nothing() -> None:
     scene = Scene(limits=Limits(targets_per_station=1))
     for number in range(5):
@@ -111,6 +119,8 @@ def test_our_own_addresses_are_defended_a_bounded_number_of_times() -> None:
     scene.knowledge.own_addresses = frozenset({TARGET})
     effects = [scene.heard(question(station(number)), T) for number in range(100)]
     assert sum(map(len, effects)) == 5
+    effects = [scene.told(question(station(number)), T + 0.2) for number in range(100)]
+    assert sum(map(len, effects)) == 4  # 20 a second
 
 
 def test_a_group_address_is_no_sender() -> None:

@@ -141,6 +141,24 @@ def test_a_nonce_in_the_name_of_another_is_an_echo() -> None:
     assert scene.counters.refused_echo == 2
 
 
+def test_who_says_that_it_has_an_address_does_not_wait_for_answers() -> None:
+    scene = Scene(is_isolated=True, on={"wlan0": [PHONE, LAPTOP]})
+    scene.heard(answer(LAPTOP), T)
+    assert scene.heard(answer(PHONE), T + 1) == [Relay(answer(PHONE))]
+
+
+def test_questions_and_answers_are_counted_apart() -> None:
+    scene = Scene()
+    for number in range(3):
+        scene.heard(question(), T + number)
+        scene.told(question(LAPTOP), T + number)
+    scene.heard(answer(), T + 4)
+    scene.told(answer(LAPTOP), T + 4)
+    counters = scene.counters
+    assert (counters.heard_solicitations, counters.heard_advertisements) == (3, 1)
+    assert (counters.told_solicitations, counters.told_advertisements) == (3, 1)
+
+
 # -- what a peer tells -------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +221,28 @@ def test_two_peers_that_have_heard_the_same_make_one_copy() -> None:
     assert scene.told(question(), T + 0.01, PEER3) == []
 
 
+def test_two_peers_that_have_heard_the_same_make_one_copy_also_while_the_first_waits() -> None:
+    scene = Scene()
+    assert scene.told(question(), T, PEER1) + scene.told(question(), T + 0.001, PEER3) == []
+    assert scene.proxy.tick(T + 1) == [HandOut("wlan0", question())]
+
+
+def test_a_question_heard_here_a_second_ago_is_not_what_a_peer_has_heard_now() -> None:
+    scene = Scene(on={"wlan0": [LAPTOP]})
+    scene.meet()
+    scene.heard(question(nonce=NONCE), T)
+    assert scene.told(question(nonce=NONCE), T + 1) == [HandOut("wlan0", question(nonce=NONCE), (LAPTOP,))]
+
+
+def test_a_link_that_hears_what_has_just_been_handed_out_is_joined_with_its_origin() -> None:
+    scene = Scene()
+    scene.meet()
+    scene.told(question(), T)
+    scene.heard(question(), T + 0.01)
+    assert scene.told(question(LAPTOP), T + 5) == []
+    assert scene.proxy.next_wakeup == T + 5 + HOLD_JOINED_S
+
+
 def test_a_host_that_has_roamed_to_us_does_not_hear_its_own_late_question() -> None:
     scene = Scene(on={"wlan0": [PHONE, LAPTOP]})
     scene.meet()
@@ -232,6 +272,24 @@ def test_the_known_holder_is_asked_by_unicast_too() -> None:
     assert scene.told(question(), T) == [HandOut("wlan0", question()), HandOut("wlan0", question(), (LAPTOP,))]
 
 
+def test_the_known_holder_is_asked_on_its_own_link() -> None:
+    scene = Scene("wlan0", "wlan1", on={"wlan1": [LAPTOP]})
+    scene.meet()
+    scene.knowledge.holds[TARGET] = ("wlan1", LAPTOP)
+    assert scene.told(question(), T) == [
+        HandOut("wlan0", question()),
+        HandOut("wlan1", question()),
+        HandOut("wlan1", question(), (LAPTOP,)),
+    ]
+
+
+def test_the_known_holder_need_not_hear_of_another() -> None:
+    scene = Scene(on={"wlan0": [LAPTOP]})
+    scene.meet()
+    scene.knowledge.holds[TARGET] = ("wlan0", LAPTOP)
+    assert scene.told(answer(PHONE), T) == [HandOut("wlan0", answer(PHONE))]
+
+
 def test_who_has_asked_is_answered_by_unicast_too() -> None:
     scene = Scene(on={"wlan0": [PHONE]})
     scene.meet()
@@ -257,6 +315,15 @@ def test_a_frame_that_both_links_hear_is_told_once_and_handed_out_on_neither() -
     scene = Scene("wlan0", "wlan1", on={"wlan0": [PHONE, LAPTOP]})
     effects = scene.heard(question(), T, "wlan0") + scene.heard(question(), T + 0.001, "wlan1")
     assert effects + scene.proxy.tick(T + 1) == [Relay(question())]
+
+
+def test_an_answer_goes_to_those_on_the_other_link_who_have_asked() -> None:
+    scene = Scene("wlan0", "wlan1", on={"wlan0": [LAPTOP], "wlan1": [PHONE]})
+    scene.heard(question(LAPTOP, OTHER_TARGET), T - 50)
+    scene.proxy.tick(T - 49)
+    assert scene.heard(answer(LAPTOP), T - 20) == [Relay(answer(LAPTOP))]
+    scene.heard(question(PHONE), T, "wlan1")
+    assert scene.heard(answer(LAPTOP), T + 0.01) == [Relay(answer(LAPTOP)), HandOut("wlan1", answer(LAPTOP), (PHONE,))]
 
 
 # -- targeted ----------------------------------------------------------------------------------------------------------
@@ -300,6 +367,12 @@ def test_targeted_answers_those_who_have_asked_within_three_seconds() -> None:
     assert scene.heard(answer(LAPTOP), T + 3.5) == []
 
 
+def test_targeted_tells_the_announcer_of_questions_alone() -> None:
+    scene = Scene(mode="targeted")
+    scene.knowledge.announces[TARGET] = PEER3
+    assert scene.heard(answer(), T) == []
+
+
 def test_targeted_drops_an_answer_that_nobody_waits_for() -> None:
     scene = Scene(mode="targeted", on={"wlan0": [LAPTOP]})
     scene.meet()
@@ -326,6 +399,14 @@ def test_a_segment_of_any_access_point_is_defended() -> None:
     segment = segments_of(PEER3, PREFIXES).ipv6
     assert segment is not None
     assert Scene().heard(question(target=segment), T) == [Defend("wlan0", segment, PHONE)]
+
+
+def test_a_segment_that_a_peers_host_asks_for_the_peer_defends() -> None:
+    segment = segments_of(PEER3, PREFIXES).ipv6
+    assert segment is not None
+    scene = Scene()
+    assert scene.told(question(target=segment), T) == []
+    assert scene.proxy.next_wakeup is None
 
 
 def test_a_peers_host_that_asks_for_an_address_of_ours_is_answered_through_the_peer() -> None:
