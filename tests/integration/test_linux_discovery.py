@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +78,15 @@ def injector(bed: Bed) -> socket.socket:
 def probe_of(target: str, mac: Mac = Bed.MAC) -> bytes:
     packet = ArpPacket(arp.REQUEST, ethernet.octets(mac), arp.UNSPECIFIED, bytes(6), ip_address(target).packed)
     return arp.compose(ethernet.BROADCAST, packet)
+
+
+def sockets() -> set[str]:
+    """Every socket of this process, by its inode."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists
+            found.add(str(descriptor.readlink()))
+    return {name for name in found if name.startswith("socket:")}
 
 
 async def test_the_duplicate_detection_of_a_client_is_heard_with_its_nonce(bed: Bed) -> None:
@@ -196,17 +207,17 @@ async def test_our_own_frames_and_a_proxys_are_not_heard(bed: Bed) -> None:
 
 async def test_an_interface_that_goes_and_comes_back_is_heard_again_without_closing_a_socket(bed: Bed) -> None:
     async with listening() as (tap, ears):
+        opened = sockets()
         for number in range(3):
             bed.unplug()
-            began = time.perf_counter()
             tap.link_changed()
-            assert time.perf_counter() - began < 0.005
             bed.plug()
             tap.link_changed()
             wire = injector(bed)
             wire.send(probe_of(f"10.44.0.{20 + number}"))
             await ears.until(f"10.44.0.{20 + number}")
             wire.close()
+        assert opened <= sockets()
         assert not ears.log.lines
 
 
