@@ -19,6 +19,9 @@ from roamroute.lab.waiting import wait_until
 
 LIMIT_S = 40.0
 State = Literal["absent", "tentative", "usable", "duplicate"]
+Wiring = Literal["alone", "ports", "trunk"]
+"""A client alone in its namespace, with wlan0; several, each with a port of its own in the cell; all behind one port,
+where the kernel gives a frame to a group only to those that have joined it (macvlan), as the filter of a radio does."""
 _TENTATIVE, _DADFAILED = 0x40, 0x08  # IFA_F_*, linux/if_addr.h
 _FIRST_INDEX = itertools.count(1000)
 """Of interfaces: with the same index at both ends of a pair the kernel tells its carrier late (lab/topology.py)."""
@@ -99,23 +102,35 @@ class Client:
 
 
 def make_clients(
-    sandbox: Sandbox, label: str, cell: Cell, numbers: Sequence[int], settings: Mapping[str, int], *, is_alone: bool
+    sandbox: Sandbox, label: str, cell: Cell, numbers: Sequence[int], settings: Mapping[str, int], wiring: Wiring
 ) -> list[Client]:
-    """Clients in one namespace of that label. `settings`: net.ipv6.conf.*, other than the kernel's defaults.
-
-    `is_alone`: there is one, whose interface is wlan0.
-    """
+    """Clients in one namespace of that label. `settings`: net.ipv6.conf.*, other than the kernel's defaults."""
     namespace = sandbox.namespace(label)
     if settings.get("enhanced_dad") == 0:
         namespace.sysctl({"net.ipv6.conf.all.enhanced_dad": 0})  # either of the two switches it on
     namespace.sysctl({f"net.ipv6.conf.default.{name}": value for name, value in settings.items()})
     namespace.sysctl({"net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2})
+    trunk = f"trunk{numbers[0]:x}"
     made = [
-        Client(namespace, addresses.CLIENT_LINK if is_alone else f"wlan{number:x}", f"client{number:x}", number, cell)
+        Client(
+            namespace,
+            addresses.CLIENT_LINK if wiring == "alone" else f"wlan{number:x}",
+            trunk if wiring == "trunk" else f"client{number:x}",
+            number,
+            cell,
+        )
         for number in numbers
     ]
-    namespace.ip(*(veth_line(client.link, cell.namespace, client.port, client.mac) for client in made))
-    cell.namespace.ip(*(line for client in made for line in cell.port_lines(client.port)))
+    if wiring == "trunk":
+        namespace.ip(
+            veth_line("trunk", cell.namespace, trunk),
+            "link set trunk addrgenmode none up",
+            *(f"link add {each.link} link trunk address {each.mac} type macvlan mode private" for each in made),
+        )
+        cell.namespace.ip(*cell.port_lines(trunk))
+    else:
+        namespace.ip(*(veth_line(client.link, cell.namespace, client.port, client.mac) for client in made))
+        cell.namespace.ip(*(line for client in made for line in cell.port_lines(client.port)))
     namespace.ip(*(line for client in made for line in _up_lines(client)))
     return made
 

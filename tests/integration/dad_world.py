@@ -28,7 +28,7 @@ from roamroute.lab.roaming import RoamrouteDaemon, toml_text, write_key
 from roamroute.lab.topology import Router
 from roamroute.lab.waiting import wait_until
 
-from .dad_clients import LIMIT_S, Cell, Client, End, ask, make_clients, own_addresses, speak, veth_line
+from .dad_clients import LIMIT_S, Cell, Client, End, Wiring, ask, make_clients, own_addresses, speak, veth_line
 
 PROGRAMS = ("ip", "nft", "nsenter", "setpriv", "sysctl")
 PREFIXES = (addresses.ROAMING_PREFIX, addresses.ROAMING_PREFIX_IPV4)
@@ -226,6 +226,16 @@ class DadWorld:
             what = f"{access_point.name} announces {len(those)} addresses"
             wait_until(lambda: those <= self.announced(access_point), what, LIMIT_S)  # noqa: B023
 
+    def wait_known(self, access_point: Router, wanted: Mapping[Client, object]) -> None:
+        """Wait until the access point, where these clients are not, remembers their addresses."""
+        those = {str(address) for address in wanted.values()}
+
+        def is_known() -> bool:
+            hosts = self.status(access_point)["hosts"]
+            return those <= {address for host in hosts for address in host["remembered"]}
+
+        wait_until(is_known, f"{access_point.name} knows {len(those)} addresses of others", LIMIT_S, poll_s=0.2)
+
     def processor_s(self, access_point: Router) -> float:
         """Processor time of roamroute on the access point so far (/proc/PID/schedstat)."""
         return int(Path(f"/proc/{self._process(access_point).pid}/schedstat").read_text().split()[0]) / 1e9
@@ -262,17 +272,23 @@ class DadWorld:
     # -- clients ------------------------------------------------------------------------------------------------------
 
     def crowd(
-        self, cell: Cell, count: int, *, settings: Mapping[str, int] | None = None, is_associated: bool = True
+        self,
+        cell: Cell,
+        count: int,
+        *,
+        settings: Mapping[str, int] | None = None,
+        is_associated: bool = True,
+        wiring: Wiring = "ports",
     ) -> list[Client]:
         """Clients that share a namespace and have no link-local addresses.
 
         `settings`: what is otherwise than in CLIENT_SETTINGS and by the kernel's default, in net.ipv6.conf.*.
         """
-        return self._new(cell, count, {"addr_gen_mode": 1, **(settings or {})}, is_associated, is_alone=False)
+        return self._new(cell, count, {"addr_gen_mode": 1, **(settings or {})}, is_associated, wiring)
 
     def client(self, cell: Cell, *, settings: Mapping[str, int] | None = None, is_associated: bool = True) -> Client:
         """A client in a namespace of its own, with wlan0 and a link-local address."""
-        return self._new(cell, 1, settings or {}, is_associated, is_alone=True)[0]
+        return self._new(cell, 1, settings or {}, is_associated, "alone")[0]
 
     def owner(self, cell: Cell, address: object = None, **more: Any) -> Client:
         """A client that has an address, by default its own, and that has said so to its access point."""
@@ -294,12 +310,12 @@ class DadWorld:
         return made
 
     def _new(
-        self, cell: Cell, count: int, settings: Mapping[str, int], is_associated: bool, *, is_alone: bool
+        self, cell: Cell, count: int, settings: Mapping[str, int], is_associated: bool, wiring: Wiring
     ) -> list[Client]:
         label = f"clients{next(self._labels)}"
         numbers = [next(self._numbers) for _ in range(count)]
         wanted = {**CLIENT_SETTINGS, **settings}
-        made = make_clients(self.sandbox, label, cell, numbers, wanted, is_alone=is_alone)
+        made = make_clients(self.sandbox, label, cell, numbers, wanted, wiring)
         self._namespaces |= {client.namespace for client in made}
         if is_associated:
             self.associate(made)
@@ -311,7 +327,10 @@ class DadWorld:
             self._hostapds[client.cell.ends[end]].connect(client.mac)
 
     def move(self, clients: Sequence[Client], cell: Cell, end: int = 0) -> None:
-        """Roam, all at once: the carrier goes, and comes back in another cell, whose access point hears of it."""
+        """Roam, all at once: the carrier goes, and comes back in another cell, whose access point hears of it.
+
+        Each has a port of its own.
+        """
         self.air.ip(
             *(line for each in clients for line in (f"link set {each.port} down", f"link set {each.port} nomaster"))
         )
