@@ -16,22 +16,22 @@ class Limits:
     """Of one station and kind. 16 addresses (Policy.addresses_per_host), DAD twice (a roam at once after an
     association), each heard twice at most."""
 
-    known_rate: float = 200.0
+    known_rate: float = 100.0
     known_burst: float = 1000.0
-    """From all hosts that the access point knows: 250 of them with four addresses at once. 200 a second are 6 % of the
-    air at 6 Mb/s (0.3 ms a frame) on every other access point."""
+    """From all hosts that the access point knows: 250 of them with four addresses at once."""
 
     unknown_rate: float = 100.0
     unknown_burst: float = 500.0
     """From all others: new ones, or invented MACs, which so cannot use up what the known have."""
 
-    peer_rate: float = 200.0
+    peer_rate: float = 100.0
     peer_burst: float = 1000.0
-    """From one peer: what it may itself have heard."""
+    """From one peer: what it may itself have heard from those it knows."""
 
-    told_rate: float = 400.0
+    told_rate: float = 200.0
     told_burst: float = 2000.0
-    """From all peers: the mesh comes back after a power cut."""
+    """From all peers: 500 stations with four addresses come back after a power cut. A group frame takes 0.3 ms of the
+    air at 6 Mb/s and 1.4 ms at 1 Mb/s, so this rate is 6 or 28 % of it."""
 
     unicast_rate: float = 500.0
     unicast_burst: float = 2000.0

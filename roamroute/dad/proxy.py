@@ -58,8 +58,9 @@ COPY_S: Seconds = 0.05
 associate, and waits a random while, before it asks again."""
 _NONCE_S: Seconds = 2.0
 """A nonce is a host's own for as long as its question may come by any way."""
-_PRESENT_S: Seconds = 10.0
-"""A host that was heard on a link may be listening there; its association may not have been reported yet."""
+_PRESENT_S: Seconds = 2.0
+"""A host that was heard on a link may be listening there; its association may not have been reported yet. What a peer
+tells is a second old at most."""
 _DEFAULTS = Limits()
 
 

@@ -165,6 +165,25 @@ def test_a_tick_before_its_time_does_nothing() -> None:
     assert fan_out.tick(T + 0.001) == []
 
 
+def test_nobody_gets_no_copies() -> None:
+    fan_out = FanOut(Limits(), DadCounters())
+    assert fan_out.add("wlan0", question(), (), frozenset(), T) == []
+    assert fan_out.next_wakeup is None
+
+
+def test_what_the_budget_does_not_hold_follows_as_it_fills() -> None:
+    fan_out = FanOut(Limits(unicast_rate=100, unicast_burst=4), DadCounters())
+    sent = fan_out.add("wlan0", question(), MANY[:10], frozenset(), T)
+    assert fan_out.next_wakeup == pytest.approx(T + 0.01)
+    assert fan_out.tick(T + 0.009) == []
+    now = T
+    while fan_out.next_wakeup is not None:
+        now = fan_out.next_wakeup
+        sent += fan_out.tick(now)
+    assert [len(each.stations or ()) for each in sent] == [4, 1, 1, 1, 1, 1, 1]
+    assert now == pytest.approx(T + 0.06)
+
+
 def test_what_could_not_be_sent_in_time_is_not_begun() -> None:
     counters = DadCounters()
     fan_out = FanOut(Limits(unicast_rate=100, unicast_burst=100, unicast_late_s=0.8), counters)
