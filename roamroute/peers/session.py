@@ -179,8 +179,8 @@ class Pairing:
 
     @property
     def is_reachable(self) -> bool:
-        """True when what is sent has a chance: the peer is heard, or a session with it has just been agreed on."""
-        return self.is_up or self._candidate is not None
+        """True when what is sent has a chance: in a session in which the peer is heard, or one just agreed on."""
+        return (self.is_up and self._current is not None) or self._candidate is not None
 
     @property
     def has_own_key(self) -> bool:

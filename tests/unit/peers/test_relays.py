@@ -166,6 +166,15 @@ def test_a_peer_that_restarts_is_told_in_its_new_session_at_once(network: Networ
     assert network.nodes[FIRST].said == [(SECOND, said_of(2))]
 
 
+def test_a_peer_whose_session_has_ended_with_its_key_is_told_in_the_next(network: Network) -> None:
+    new_key = bytes(range(32, 64))
+    for node in network.nodes.values():
+        network.perform(node, node.exchange.set_keys([new_key], network.now))
+    network.relay(network.nodes[FIRST], said_of(1))
+    network.run(0.2)
+    assert [network.nodes[peer].said for peer in (SECOND, THIRD)] == [[(FIRST, said_of(1))]] * 2
+
+
 def test_a_dead_peer_costs_nothing_once_it_is_lost(network: Network) -> None:
     network.nodes.pop(THIRD)
     network.run(60.0)
