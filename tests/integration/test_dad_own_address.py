@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from roamroute.lab.namespaces import Sandbox
+from roamroute.lab.waiting import wait_until
 
-from .dad_clients import Cell, Client, ask, begin, bounce, forget, outcome, own_addresses
+from .dad_clients import LIMIT_S, Cell, Client, ask, begin, bounce, forget, outcome, own_addresses
 from .dad_world import PROGRAMS, DadWorld, two_cells, world_running
 
 pytestmark = [pytest.mark.requires_root, pytest.mark.requires_programs(*PROGRAMS)]
@@ -79,6 +80,21 @@ def test_clients_that_roam_while_they_ask(roaming: tuple[DadWorld, list[Cell]], 
         forget(wanted)
 
 
+def test_clients_that_come_while_the_daemon_stands_still(roaming: tuple[DadWorld, list[Cell]]) -> None:
+    """Their questions, told by the access point that they have left, must not overtake their arrival."""
+    world, (here, there) = roaming
+    clients = world.crowd(here, COUNT, settings=PLAIN)
+    wanted = own_addresses(clients)
+    before = _heard(world, here)
+    with world.stopped(there.access_point):
+        begin(wanted)
+        wait_until(lambda: _heard(world, here) >= before + COUNT, "the questions have been heard", LIMIT_S)
+        world.move(clients, there)
+        time.sleep(0.2)  # of the second in which their kernels wait; a busy access point may take so long
+    found = outcome(wanted)
+    assert set(found.values()) == {"usable"}, found
+
+
 @pytest.mark.parametrize("has_common_mac", [True, False], ids=["one-mac", "two-macs"])
 @pytest.mark.parametrize("is_isolating", [True, False], ids=["isolated", "open"])
 def test_access_points_and_their_links_on_one_layer_2(has_common_mac: bool, is_isolating: bool) -> None:
@@ -98,6 +114,11 @@ def test_access_points_and_their_links_on_one_layer_2(has_common_mac: bool, is_i
             ask_again(clients)
             asker = world.client(shared, settings=PLAIN)
             assert asker.ask(clients[-1].address) == "duplicate"
+
+
+def _heard(world: DadWorld, cell: Cell) -> int:
+    counters = world.status(cell.access_point)["dad"]["counters"]
+    return int(counters["heard_solicitations"])
 
 
 def _bounced(wanted: dict[Client, object]) -> None:
