@@ -68,6 +68,13 @@ def test_a_peer_gone_mad_does_not_fill_the_air_and_the_others_are_heard() -> Non
     assert scene.told(question(LAPTOP), T, PEER3) == [HandOut("wlan0", question(LAPTOP))]
 
 
+def test_all_peers_together_do_not_fill_the_air_either() -> None:
+    scene = Scene(limits=Limits(told_burst=5))
+    for number in range(1, 11):
+        scene.told(question(station(number), target(number)), T, IPv6Address(number))
+    assert scene.counters.refused_peer_limit == 5
+
+
 def test_a_station_that_claims_every_address_is_not_believed_for_long() -> None:
     scene = Scene(limits=Limits(targets_per_station=16))
     told = [number for number in range(50) if scene.heard(answer(PHONE, target(number)), T + number)]
