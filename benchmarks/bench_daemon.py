@@ -25,6 +25,7 @@ SETTLE_S = 20.0  # the first probes after a start are denser than the schedule
 
 # As `roamroute config sysctl` prints them for as many; above the second the kernel prunes what is STALE at once.
 THRESHOLDS = {"gc_thresh3": 16384, "gc_thresh2": 8192, "gc_thresh1": 4096}
+STALE_S = 263  # gc_stale_time; with 60 s, and the table near its first limit, probes are due before the schedule
 
 CONFIG = """
 [roaming]
@@ -131,6 +132,7 @@ def _link(ap: Namespace, other: Namespace, air: Namespace) -> None:
         namespace.run("ip", "link", "set", "dev", "m", "up")
         namespace.run("ip", "-6", "address", "add", f"fd44:0:0:a::{number}/64", "dev", "m", "nodad")
         namespace.run("ip", "-6", "address", "add", "fe80::1/64", "dev", "wlan0", "nodad")
+    ap.sysctl({"net.ipv6.neigh.wlan0.gc_stale_time": STALE_S})
     air.run("ip", "link", "set", "dev", "a", "up")
 
 
