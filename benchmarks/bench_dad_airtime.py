@@ -63,9 +63,10 @@ class Cost:
     """Of `QUESTIONS` questions."""
 
     found: int = 0
-    group_frames: int = 0
+    own_group_frames: int = 0
     own_unicast_frames: int = 0
     """At the access point of the host that asks."""
+    other_group_frames: int = 0
     other_unicast_frames: int = 0
     relays: int = 0
 
@@ -100,14 +101,15 @@ def figures_of(mode: DadMode, is_isolated: bool, situation: str, octets: float) 
     """What one question costs on the air and on the mesh."""
     cost = measure(mode, is_isolated, situation)
     name = f"DAD {mode}, {'isolated' if is_isolated else 'not isolated'}, {situation}:"
-    group = cost.group_frames / QUESTIONS
-    own, other = cost.own_unicast_frames / QUESTIONS, cost.other_unicast_frames / QUESTIONS
-    note = f"{group:.1f} multicast, {own:.1f} unicast on the asking access point, {other:.1f} elsewhere"
-    yield Figure(f"{name} airtime at the asking access point", own * UNICAST_US / 1000, "ms", note=note)
-    elsewhere = (group * MULTICAST_6_US + other * UNICAST_US) / (ACCESS_POINTS - 1) / 1000
-    yield Figure(f"{name} airtime at each other one, multicast at 6 Mb/s", elsewhere, "ms")
-    elsewhere = (group * MULTICAST_1_US + other * UNICAST_US) / (ACCESS_POINTS - 1) / 1000
-    yield Figure(f"{name} airtime at each other one, multicast at 1 Mb/s", elsewhere, "ms")
+    own = (cost.own_group_frames / QUESTIONS, cost.own_unicast_frames / QUESTIONS)
+    others = (cost.other_group_frames / QUESTIONS, cost.other_unicast_frames / QUESTIONS)
+    for place, frames, access_points in (("the asking", own, 1), ("each other", others, ACCESS_POINTS - 1)):
+        group, unicast = (count / access_points for count in frames)
+        note = f"{group:.2g} multicast, {unicast:.2g} unicast"
+        for megabits, multicast_us in ((6, MULTICAST_6_US), (1, MULTICAST_1_US)):
+            airtime_ms = (group * multicast_us + unicast * UNICAST_US) / 1000
+            text = f"{name} airtime at {place} access point, multicast at {megabits} Mb/s"
+            yield Figure(text, airtime_ms, "ms", note=note)
     yield Figure(f"{name} octets on the mesh", cost.relays * octets / QUESTIONS, "B")
 
 
@@ -173,11 +175,13 @@ def count(network: DadNetwork, cost: Cost, asking: int, host: Host, target: Addr
     network.run(3.0)
     cost.relays += network.relays - relays
     for place, proxy in enumerate(proxies):
-        cost.group_frames += proxy.counters.group_frames - before[place]["group_frames"]
+        group = proxy.counters.group_frames - before[place]["group_frames"]
         unicast = proxy.counters.unicast_frames - before[place]["unicast_frames"]
         if place == asking:
+            cost.own_group_frames += group
             cost.own_unicast_frames += unicast
         else:
+            cost.other_group_frames += group
             cost.other_unicast_frames += unicast
 
 
