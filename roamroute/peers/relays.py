@@ -186,7 +186,7 @@ class Relays:
     def come(self, peer: PeerId, now: Instant) -> None:
         """A session has come to stand in which the peer can be told: what it has missed is due now."""
         for absence in self._absences:
-            if peer in absence.peers and now < absence.started + GIVE_UP_S:
+            if peer in absence.peers:
                 self._add(_Pair(peer, absence.token, absence.encoded, absence.started, FIRST_PAUSE_UNKNOWN_S))
             absence.peers.discard(peer)
         for pair in self._pairs.values():

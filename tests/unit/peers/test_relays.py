@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -175,6 +176,36 @@ def test_a_peer_whose_session_has_ended_with_its_key_is_told_in_the_next(network
     assert [network.nodes[peer].said for peer in (SECOND, THIRD)] == [[(FIRST, said_of(1))]] * 2
 
 
+def test_a_peer_that_restarts_may_begin_with_a_lesser_token(network: Network) -> None:
+    network.nodes[SECOND].exchange._relays._tokens = itertools.count(10**9)
+    network.relay(network.nodes[SECOND], said_of(1), peers=[FIRST])
+    network.run(1.0)
+    network.start(SECOND).exchange._relays._tokens = itertools.count(1)
+    network.settle()
+    network.relay(network.nodes[SECOND], said_of(2), peers=[FIRST])
+    network.run(0.1)
+    assert network.nodes[FIRST].said == [(SECOND, said_of(1)), (SECOND, said_of(2))]
+
+
+def test_a_peer_that_is_none_any_more_is_told_no_more(network: Network) -> None:
+    first = network.nodes[FIRST]
+    network.fate = lambda *_: []
+    network.relay(first, said_of(1))
+    network.perform(first, first.exchange.set_peers([FIRST, SECOND], network.now))
+    network.sent.clear()
+    network.run(1.0)
+    assert set(sent_by(network, FIRST)) == {SECOND}
+
+
+def test_after_a_message_above_the_allowance_no_more_is_read_for_a_while(network: Network) -> None:
+    network.relay(network.nodes[SECOND], *(said_of(number) for number in range(550)), peers=[FIRST])
+    network.perform(network.nodes[SECOND], network.nodes[SECOND].exchange.tick(network.now))
+    network.run(0.05)
+    assert len(network.nodes[FIRST].said) == relays.HEARD_BURST
+    network.run(0.3)
+    assert len(network.nodes[FIRST].said) == 550
+
+
 def test_a_dead_peer_costs_nothing_once_it_is_lost(network: Network) -> None:
     network.nodes.pop(THIRD)
     network.run(60.0)
@@ -338,6 +369,23 @@ class TestRelays:
             carried.come(SECOND, 0.001)
         assert self.tokens(carried.turn(0.001)) == [0]
         assert carried.turn(0.01) == ()
+
+    def test_repetitions_that_are_due_within_two_milliseconds_go_together(self) -> None:
+        carried = Relays(0)
+        for number in range(3):
+            carried.send(said_of(number), self.peers(SECOND), (), number / 1000)
+            carried.turn(number / 1000)
+        assert self.tokens(carried.turn(0.02)) == [0, 1, 2]
+
+    def test_what_a_peer_has_missed_is_sent_to_it_once(self) -> None:
+        carried = Relays(0)
+        carried.send(said_of(1), (), (SECOND,), 0.0)
+        assert carried.turn(0.0) == ()
+        carried.come(SECOND, 0.1)
+        assert self.tokens(carried.turn(0.1)) == [0]
+        carried.acknowledge(SECOND, [0])
+        carried.come(SECOND, 0.2)
+        assert carried.turn(0.2) == ()
 
     def test_parcels_fit_into_a_datagram(self) -> None:
         carried = Relays(0)
