@@ -91,8 +91,6 @@ class Discovery:
         self.other_routers = OtherRouters()
         self._warnings = RepeatedWarnings()
         self._peering: Peering | None = None
-        self._told: list[tuple[PeerId, DadMessage]] = []
-        """What peers have told in this turn of the loop."""
         self._dad_alarm = _Alarm(self._dad_tick)
         self._advertiser_alarm = _Alarm(self._advertiser_tick)
 
@@ -140,20 +138,9 @@ class Discovery:
                 pass
 
     def told(self, peer: PeerId, message: DadMessage) -> None:
-        """A peer told what one of its hosts has said.
-
-        What our links and hostapd have to say at the same moment comes first: after a stall, of a host that has roamed
-        here meanwhile, and that would be handed its own question.
-        """
-        if not self._told:
-            asyncio.get_running_loop().call_soon(self._take_told)
-        self._told.append((peer, message))
-
-    def _take_told(self) -> None:
+        """A peer told what one of its hosts has said; what our links had to say before must have been taken."""
         assert self.dad is not None
-        told, self._told = self._told, []
-        for peer, message in told:
-            self._perform(self.dad.told(peer, message, time.monotonic()), DadTold(peer, message))
+        self._perform(self.dad.told(peer, message, time.monotonic()), DadTold(peer, message))
 
     def stop(self) -> None:
         """The last advertisements: this router is none any more. Nothing follows."""
@@ -313,6 +300,8 @@ class _View:
 
 
 def _link_of(host: Host) -> str | None:
+    if host.held_since is not None and host.is_proven_before(host.held_since):
+        return None  # a station that is listed here still, and has associated at a peer since
     if host.station_link is None and host.entries:
         return next(iter(host.entries.values())).link
     return host.station_link
