@@ -125,11 +125,11 @@ class DadProxy:
         if is_repeat:
             self.counters.repeats += 1
             return []
-        if not self._quotas.allow_heard(message, self._view.link_of(message.mac) is not None, now):
+        if not self._quotas.allow_heard(link, message, self._view.link_of(message.mac) is not None, now):
             return []
         if self._is_ours(message.target):
             return self._defend(link, message, now)
-        if not self._is_believed(message, now):
+        if not self._is_believed(link, message, now):
             return []
         effects: list[DadEffect] = []
         if is_copy:
@@ -162,7 +162,7 @@ class DadProxy:
             return []
         if self._is_ours(message.target):
             return self._defend_at(peer, message, now)
-        if not self._is_believed(message, now):
+        if not self._is_believed(peer, message, now):
             return []
         if is_question:
             self._askers.add(message.target, peer, message.mac, now)
@@ -211,17 +211,19 @@ class DadProxy:
             target in self._view.own_addresses and self._admission.admits_address(target)
         )
 
-    def _is_believed(self, message: DadMessage, now: Instant) -> bool:
+    def _is_believed(self, origin: Origin, message: DadMessage, now: Instant) -> bool:
         """Whether it may cost another host the address: an answer, or a question for what another has just asked for
         (RFC 4862 §5.4.3), by a host that does not do that all the time."""
         if message.kind is DadKind.SOLICITATION:
             if not self._askers.has_other(message.target, message.mac, now):
                 return True
-        else:
+        elif isinstance(origin, str):
             holder = self._view.holder(message.target)
             if holder is not None and holder[1] == message.mac:
                 return True
-        return self._quotas.allow_target(message, now)
+        elif self._view.announcer(message.target) == origin:
+            return True
+        return self._quotas.allow_target(origin, message, now)
 
     def _note_heard(self, link: str, message: DadMessage, now: Instant) -> bool:
         """Remember it; True when another link of ours has just heard the same transmission."""

@@ -98,6 +98,32 @@ def test_a_peers_station_is_held_to_the_same() -> None:
     assert sum(bool(scene.told(answer(PHONE, target(number)), T + number)) for number in range(50)) == 16
 
 
+def test_who_borrows_a_mac_elsewhere_takes_nothing_from_its_owner() -> None:
+    scene = Scene(limits=Limits(targets_per_station=2, station_burst=5))
+    scene.meet()
+    for number in range(10):
+        scene.heard(answer(PHONE, target(number)), T)
+    scene.heard(question(LAPTOP, target(20)), T + 0.1)
+    assert scene.told(answer(PHONE, target(20)), T + 0.2) == [HandOut("wlan0", answer(PHONE, target(20)), (LAPTOP,))]
+
+
+def test_a_peer_that_announces_an_address_is_believed_of_it() -> None:
+    scene = Scene(limits=Limits(targets_per_station=2))
+    scene.meet()
+    for number in range(5):
+        scene.knowledge.announces[target(number)] = PEER1
+        assert scene.told(answer(PHONE, target(number)), T + number)
+        scene.told(answer(LAPTOP, target(number)), T + number, PEER3)
+    assert scene.counters.refused_target_limit == 3
+
+
+def test_what_a_station_says_on_one_link_is_not_counted_on_another() -> None:
+    scene = Scene("wlan0", "wlan1", limits=Limits(station_burst=2))
+    for number in range(5):
+        scene.heard(question(target=target(number)), T, "wlan0")
+    assert Relay(question(target=target(9))) in scene.heard(question(target=target(9)), T, "wlan1")
+
+
 def test_a_host_with_many_host_routes_is_always_believed() -> None:
     scene = Scene(limits=Limits(targets_per_station=2))
     for number in range(10):
