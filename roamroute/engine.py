@@ -178,7 +178,7 @@ class Engine:
                 for address in addresses:
                     self._book.probing.refused(address, now)
             case events.CollectionChanged(after_s=after_s):
-                self._book.probing.collect_after(dict(after_s), now)
+                self._book.probing.collect_after(after_s, now)
             case events.LinkLost(link=link):
                 self._presence.link_lost(link)
             case events.MacLearned(mac=mac, link=link):

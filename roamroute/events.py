@@ -45,10 +45,11 @@ class ProbesRefused:
 class CollectionChanged:
     """On which links the kernel collects what is STALE (the table is above gc_thresh1), and on no others.
 
-    `after_s`: for each of them, how long after its last confirmation or use a neighbour may be taken: gc_stale_time.
+    `after_s`: for each of them and an IP version, how long after its last confirmation or use a neighbour may be taken:
+    gc_stale_time.
     """
 
-    after_s: tuple[tuple[str, Seconds], ...]
+    after_s: tuple[tuple[str, int, Seconds], ...]
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from roamroute.effects import Note, Probe
 from roamroute.hosts import Entry
@@ -44,8 +44,8 @@ class Probing:
         self._questions = questions
         self._times = times
         self._tell = tell
-        self._collected_after: dict[str, Seconds] = {}
-        """For each link where the kernel collects: how long after its last confirmation it may take a neighbour."""
+        self._collected_after: dict[tuple[str, int], Seconds] = {}
+        """Link and IP version where the kernel collects: how long after its last confirmation it may take a neighbour."""
         self._routine: deque[Address] = deque()
         self._routine_members: dict[Address, str] = {}
         self._urgent: deque[tuple[Probe, bool]] = deque()  # with: is it about an entry, or a question?
@@ -73,15 +73,15 @@ class Probing:
         self._times.set(("probe", entry.address), due // _ROUTINE_STEP_S * _ROUTINE_STEP_S)
 
     def _collection_comes(self, entry: Entry, now: Instant) -> Instant:
-        after_s = self._collected_after.get(entry.link)
+        after_s = self._collected_after.get((entry.link, entry.address.version))
         if after_s is None:
             return float("inf")
         # The time runs from the last confirmation or use, not from the change to STALE (6.18 neigh_periodic_work).
         return (now if entry.confirmed_at is None else entry.confirmed_at) + max(after_s - _BEFORE_COLLECTION_S, 0.0)
 
-    def collect_after(self, after_s: Mapping[str, Seconds], now: Instant) -> None:
+    def collect_after(self, after_s: Iterable[tuple[str, int, Seconds]], now: Instant) -> None:
         """The kernel collects on these links, and on no others: what is due too late is due earlier from now on."""
-        self._collected_after = dict(after_s)
+        self._collected_after = {(link, version): seconds for link, version, seconds in after_s}
         for entry in self._entries.values():
             key = ("probe", entry.address)
             if key in self._times and not entry.failed_rounds:

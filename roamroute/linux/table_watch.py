@@ -10,7 +10,7 @@ new neighbours are refused. An *episode* is a time in which that happens; it is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -67,7 +67,7 @@ class TableWatch:
         """The IP versions whose episode goes on, with the time of the last refusal."""
         self.episodes = 0
         self._collecting: frozenset[int] = frozenset()
-        self._after_s: tuple[tuple[str, Seconds], ...] = ()
+        self._after_s: tuple[tuple[str, int, Seconds], ...] = ()
 
     def status(self) -> dict[str, Any]:
         """For `roamroute status`: see docs/json.md, "neighbour_table"."""
@@ -116,24 +116,21 @@ class TableWatch:
         table = self.tables.get(version)
         return "entries=?" if table is None else f"entries={table.entries} gc_thresh3={table.hard_limit}"
 
-    def collection(self, read: NeighbourTables, links: Mapping[int, str]) -> tuple[tuple[str, Seconds], ...] | None:
-        """On which of the links (by index) the kernel collects after which time; None when that is as it was."""
+    def collection(
+        self, read: NeighbourTables, links: Mapping[int, str]
+    ) -> tuple[tuple[str, int, Seconds], ...] | None:
+        """Where on the links (by index) the kernel collects, as in `CollectionChanged`; None when that is as it was."""
         self._collecting = frozenset(
             version
             for version, table in read.tables.items()
             if table.entries >= (_FAR if version in self._collecting else _NEAR) * table.keep
         )
-        after_s = tuple(sorted(_stale_times(read, links, self._collecting).items()))
+        after_s = tuple(
+            (links[index], version, times.stale_ms / 1000)
+            for (version, index), times in sorted(read.times.items())
+            if version in self._collecting and index in links
+        )
         if after_s == self._after_s:
             return None
         self._after_s = after_s
         return after_s
-
-
-def _stale_times(read: NeighbourTables, links: Mapping[int, str], versions: Collection[int]) -> dict[str, Seconds]:
-    found: dict[str, Seconds] = {}
-    for (version, index), times in read.times.items():
-        if version in versions and index in links:
-            link = links[index]
-            found[link] = min(found.get(link, float("inf")), times.stale_ms / 1000)
-    return found

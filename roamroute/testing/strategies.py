@@ -170,10 +170,6 @@ def link_sets() -> SearchStrategy[frozenset[str]]:
     return st.frozensets(links())
 
 
-def _items(after_s: dict[str, float]) -> tuple[tuple[str, float], ...]:
-    return tuple(after_s.items())
-
-
 def any_event() -> SearchStrategy[events.Event]:
     """Anything that the engine can be told."""
     kinds: list[SearchStrategy[events.Event]] = [
@@ -182,7 +178,10 @@ def any_event() -> SearchStrategy[events.Event]:
         st.builds(events.NeighbourRemoved, links(), addresses()),
         st.builds(events.NeighboursResynced, link_sets(), st.lists(neighbours(), max_size=6).map(tuple)),
         st.builds(events.ProbesRefused, st.lists(addresses(), max_size=3).map(tuple)),
-        st.builds(events.CollectionChanged, st.dictionaries(links(), st.floats(0.0, 90.0)).map(_items)),
+        st.builds(
+            events.CollectionChanged,
+            st.lists(st.tuples(links(), st.sampled_from((4, 6)), st.floats(0.0, 90.0)), max_size=3).map(tuple),
+        ),
         st.builds(events.LinkLost, links()),
         st.builds(events.StationsResynced, link_sets(), st.lists(stations(), max_size=4).map(tuple)),
         st.builds(events.StationConnected, stations()),

@@ -47,7 +47,7 @@ def test_a_stale_entry_is_probed_in_its_time() -> None:
 @pytest.mark.parametrize("reachable_s", [15.0, 30.0, 45.0])  # the kernel draws it: half to one and a half of 30 s
 def test_where_the_kernel_collects_a_stale_entry_is_probed_before_it_may_be_pruned(reachable_s: float) -> None:
     play = new_play()
-    play.play(events.CollectionChanged(((WLAN, KERNEL_GC_STALE_S),)), neighbour())
+    play.play(events.CollectionChanged(((WLAN, 6, KERNEL_GC_STALE_S), (WLAN, 4, 1.0))), neighbour())
     confirmed = play.now
     play >> wait(reachable_s)
     play >> neighbour(nud=Nud.STALE)
@@ -61,7 +61,7 @@ def test_when_the_kernel_begins_to_collect_what_is_due_too_late_is_due_earlier()
     play >> wait(30.0)
     play.play(neighbour(A1, nud=Nud.STALE), neighbour(A2, nud=Nud.STALE, mac=LAPTOP, link=WLAN1))
     play >> wait(5.0)
-    play >> events.CollectionChanged(((WLAN, 20.0),))
+    play >> events.CollectionChanged(((WLAN, 6, 20.0),))
     play >> wait(0.0)
     play << Probe(WLAN, A1, PHONE, "stale")
     play.nothing_more()  # the other link's times are longer
@@ -69,7 +69,7 @@ def test_when_the_kernel_begins_to_collect_what_is_due_too_late_is_due_earlier()
 
 def test_where_the_kernel_collects_no_more_the_schedule_is_the_usual_one() -> None:
     play = new_play()
-    play.play(events.CollectionChanged(((WLAN, 20.0),)), events.CollectionChanged(()), neighbour())
+    play.play(events.CollectionChanged(((WLAN, 6, 20.0),)), events.CollectionChanged(()), neighbour())
     play >> wait(40.0)
     play >> neighbour(nud=Nud.STALE)
     play >> wait(33.0)

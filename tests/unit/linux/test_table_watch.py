@@ -72,15 +72,14 @@ def test_below_the_first_limit_nothing_is_collected() -> None:
 
 def test_a_collection_is_told_before_it_begins_and_not_at_every_look() -> None:
     watch = TableWatch(Logged())
-    assert watch.collection(tables(entries=116), {7: "wlan0"}) == (("wlan0", 60.0),)
+    assert watch.collection(tables(entries=116), {7: "wlan0"}) == (("wlan0", 6, 60.0),)
     assert watch.collection(tables(entries=110), {7: "wlan0"}) is None
     assert watch.status()["is_collecting"]
     assert watch.collection(tables(entries=100), {7: "wlan0"}) == ()
     assert watch.collection(tables(entries=110), {7: "wlan0"}) is None
 
 
-def test_of_two_ip_versions_the_shorter_time_counts() -> None:
-    watch = TableWatch(Logged())
-    six, four = tables(entries=200), tables(entries=200, stale_ms=30_000, version=4)
+def test_each_ip_version_has_a_table_of_its_own() -> None:
+    six, four = tables(entries=10), tables(entries=200, stale_ms=30_000, version=4)
     both = NeighbourTables({**six.tables, **four.tables}, {**six.times, **four.times})
-    assert watch.collection(both, {7: "wlan0"}) == (("wlan0", 30.0),)
+    assert TableWatch(Logged()).collection(both, {7: "wlan0"}) == (("wlan0", 4, 30.0),)
