@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from roamroute.lab import addresses
 from roamroute.lab.dumb import Stations
 from roamroute.lab.waiting import wait_until
 
@@ -47,6 +48,7 @@ def test_a_client_that_is_silent_is_followed_wherever_it_goes_and_back(dumb: Wor
 
 
 def test_without_update_frames_the_clients_own_packets_tell(dumb: World) -> None:
+    """It knows its gateway, and solicits nobody: what it sends is data, and where it has been it is no news."""
     first, second, third = dumb.access_points
     air = dumb.laboratory.air
     air.has_update_frames = False
@@ -54,6 +56,9 @@ def test_without_update_frames_the_clients_own_packets_tell(dumb: World) -> None
         with dumb.new_client() as client:
             own = all_addresses(client)
             dumb.join(client, first)
+            for gateway in (addresses.CLIENT_GATEWAY, addresses.CLIENT_GATEWAY_IPV4):
+                client.namespace.ip(f"neigh replace {gateway} lladdr {addresses.COMMON_MAC} dev wlan0 nud permanent")
+            client.namespace.run("nft", "-f", "-", stdin=DATA_ONLY)
             for target in (third, first, second):
                 client.roam(target)
                 speak(client)
@@ -80,6 +85,14 @@ def test_a_client_that_says_nothing_at_all_is_found_when_its_old_router_has_miss
         air.has_update_frames = True
 
 
+DATA_ONLY = """\
+table inet data_only {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        icmpv6 type { nd-neighbor-solicit, nd-router-solicit, mld2-listener-report } drop
+    }
+}
+"""
 ANSWERS_ONLY = """\
 table inet answers_only {
     chain output {
