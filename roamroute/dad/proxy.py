@@ -1,8 +1,8 @@
 """The DAD proxy's decisions: who else has to hear what a host says of an address.
 
 The harm to avoid is a host that hears its own solicitation, or its own advertisement while it repeats DAD after a roam:
-without RFC 7527, and for IPv4, it takes itself for a duplicate. The nonce is passed on as it came and nothing relies on
-it. Instead:
+without RFC 7527, and for IPv4, it takes itself for a duplicate. The nonce is passed on as it came, and that a host may
+know it again is not relied on. Instead:
 
 1. What a peer told is handed out here and never told on; what an access point hands out is marked, and nobody hears it
    as a host's. So one transmission of a host is relayed once by each access point that hears it, and handed out once on
