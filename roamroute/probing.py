@@ -45,7 +45,7 @@ class Probing:
         self._times = times
         self._tell = tell
         self._collected_after: dict[tuple[str, int], Seconds] = {}
-        """Link and IP version where the kernel collects: how long after its last confirmation it may take a neighbour."""
+        """Where the kernel collects, by link and IP version: how long after its last answer it may take a neighbour."""
         self._routine: deque[Address] = deque()
         self._routine_members: dict[Address, str] = {}
         self._urgent: deque[tuple[Probe, bool]] = deque()  # with: is it about an entry, or a question?
