@@ -191,7 +191,7 @@ def test_on_another_bridge_the_route_follows_an_update_frame_and_comes_back(here
 
 
 def test_on_another_bridge_the_route_follows_a_packet_and_comes_back(here: Site) -> None:
-    """It knows its gateway, and solicits nobody. The bridge that it has left would know it for 300 s, telling nothing."""
+    """It knows its gateway, and solicits nobody. A bridge that it has left knows it for 300 s, and tells nothing."""
     here.client.run("nft", "-f", "-", stdin=f"flush ruleset\n{DATA_ONLY}")
     here.client.ip(f"neigh replace {addresses.CLIENT_GATEWAY} lladdr {addresses.COMMON_MAC} dev wlan0 nud permanent")
     for bridge, link in (("d4", "wlan1"), ("d2", "wlan0"), ("d4", "wlan1")):
