@@ -1,5 +1,6 @@
 """Handover where plain bridges carry the Wi-Fi and nobody tells of associations, Debian 12's daemons; then without the
-bridges' layer-2 update frames, where only what the client sends tells that it has come; then mixed with hostapd.
+bridges' layer-2 update frames, where only what the client sends tells that it has come; then mixed with
+hostapd, without and with trust in the update frames.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import attrs
 from benchmarks.figure import Figure
 from benchmarks.handover_rows import rows_of
 
-_SCENARIOS = {"dumb": "dumb", "dumb_quiet": "no update frames", "dumb_mixed": "mixed"}
+_SCENARIOS = {"dumb": "dumb", "dumb_quiet": "no update frames", "dumb_mixed": "mixed", "dumb_trusted": "mixed, trusted"}
 
 
 def run() -> list[Figure]:

@@ -103,6 +103,12 @@ SCENARIOS: Mapping[str, Scenario] = {
             only=("babeld", "bird-ospf", "frr-ospf"),
         ),
         Scenario(
+            "dumb_trusted",
+            ("--roams", str(max(2, ROAMS // 5)), "--stations", "mixed", "--trust-update-frames", "--ipv4", *PACKETS),
+            DUMB,
+            only=("babeld", "bird-ospf", "frr-ospf"),
+        ),
+        Scenario(
             "modes",
             (
                 *("--handover", "full", "--handover", "claim", "--handover", "off"),
