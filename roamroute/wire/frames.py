@@ -27,6 +27,8 @@ MAX_WATCHED = 500
 each, of the old and of the new filter while they are exchanged: 131,072 bytes since Linux 6.7, 20,480 before, where
 only about 110 fit."""
 
+_SOLICITED = 0x40
+"""The S flag of an advertisement, in its first octet of flags (RFC 4861 §4.4)."""
 _XID_LENGTH = b"\x00\x06"
 _XID = b"\x00\x01\xaf\x81\x01"
 """DSAP null; SSAP null, response; XID; format identifier, class 1 (IEEE 802.2 §5.4.1.2.1). A window size follows."""
@@ -86,6 +88,7 @@ def station_filter(
 ) -> bytes:
     """Classic BPF for a packet socket: ND and ARP of stations pass, data only of `watched`, nothing of `muted`.
 
+    Solicited advertisements do not: they answer the kernel, which tells of them itself; each probe has one.
     Layer-2 update frames pass when asked for.
 
     What we send ourselves and frames with a VLAN tag (another link's; the tag is not in the bytes) do not pass.
@@ -101,20 +104,22 @@ def station_filter(
     for mac in chosen:
         data += [(bpf.JEQ, 0, 1, bpf.last_octets(mac)), accept]
     length = int.from_bytes(_XID_LENGTH, "big")
-    updates = [(bpf.JEQ, 10, 0, length)] if is_hearing_update_frames else []  # to accept
+    updates = [(bpf.JEQ, 12, 0, length)] if is_hearing_update_frames else []  # to accept
     return bpf.assemble(
         *bpf.foreign_and_untagged(muted),
         (bpf.LDH_ABS, 0, 0, 12),
         *updates,
-        (bpf.JEQ, 9, 0, ethernet.ETH_P_ARP),  # to accept
+        (bpf.JEQ, 11, 0, ethernet.ETH_P_ARP),  # to accept
         (bpf.JEQ, 1, 0, ethernet.ETH_P_IPV6),
-        (bpf.JEQ, 8, 6, ethernet.ETH_P_IP),  # to the data part; else to the second drop (the last one may be too far)
+        (bpf.JEQ, 10, 8, ethernet.ETH_P_IP),  # to the data part; else to the second drop (the last one may be too far)
         (bpf.LDB_ABS, 0, 0, 14 + 6),
-        (bpf.JEQ, 0, 6, icmpv6.ICMPV6),
+        (bpf.JEQ, 0, 8, icmpv6.ICMPV6),
         (bpf.LDB_ABS, 0, 0, 14 + 40),
-        (bpf.JEQ, 3, 0, icmpv6.NEIGHBOUR_SOLICITATION),
-        (bpf.JEQ, 2, 0, icmpv6.NEIGHBOUR_ADVERTISEMENT),
-        (bpf.JEQ, 1, 2, icmpv6.ROUTER_SOLICITATION),
+        (bpf.JEQ, 5, 0, icmpv6.NEIGHBOUR_SOLICITATION),
+        (bpf.JEQ, 1, 0, icmpv6.NEIGHBOUR_ADVERTISEMENT),
+        (bpf.JEQ, 3, 4, icmpv6.ROUTER_SOLICITATION),
+        (bpf.LDB_ABS, 0, 0, 14 + 40 + 4),
+        (bpf.JSET, 0, 1, _SOLICITED),  # to the drop
         drop,
         accept,
         *data,

@@ -161,6 +161,9 @@ def run_filter(program: bytes, frame: bytes, *, packet_type: int = 0, has_tag: b
             is_so = accumulator >= operand if code == bpf.JGE else accumulator == (operand, index)[code == bpf.JEQ_X]
             counter += if_true if is_so else if_false
             continue
+        if code == bpf.JSET:
+            counter += if_true if accumulator & operand else if_false
+            continue
         if code == bpf.TAX:
             index = accumulator
             continue
@@ -193,6 +196,7 @@ WATCHED_ONLY = [
     ipv6(HERE, bytes([128, 0, 0, 0, 0, 0, 0, 0])),
     ethernet(ETH_P_IP, b"\x45" + bytes(30)),
 ]
+SOLICITED = ipv6(HERE, bytes([136, 0, 0, 0, 0x60, 0, 0, 0]) + bytes(16))
 MANY = [Mac(f"02:00:00:01:{number >> 8:02x}:{number & 255:02x}") for number in range(frames.MAX_WATCHED - 1)]
 
 
@@ -201,6 +205,7 @@ def test_the_filter_lets_discovery_pass_always_and_data_of_the_watched(watched: 
     program = station_filter(watched)
     assert all(run_filter(program, frame) for frame in ALWAYS)
     assert all(bool(run_filter(program, frame)) == (STATION in watched) for frame in WATCHED_ONLY)
+    assert not run_filter(program, SOLICITED), "the kernel tells of the answers to its own questions"
     for frame in (ethernet(0x88CC, bytes(60)), ethernet(0x8100, bytes(60)), bytes(14), b""):
         assert not run_filter(program, frame)
     for frame in ALWAYS + WATCHED_ONLY:
