@@ -129,12 +129,14 @@ class NeighbourSource:
     def probe(self, effects: Sequence[Probe]) -> None:
         """Put the entries into NUD_PROBE, all in one send; entries that do not exist are made, fixed ones are left.
 
-        Where the table is full, `ProbesRefused` says for which of them.
+        Where the table is full, `ProbesRefused` says for which of them. On a link that is down nobody is asked, though
+        the kernel would make the entry.
         """
         bodies = []
         addresses: list[Address] = []
+        up = self._table.up
         for effect in effects:
-            index = self._table.index(effect.link)
+            index = self._table.index(effect.link) if effect.link in up else None
             if index is not None and (effect.link, effect.address) not in self._fixed:
                 body = netlink.neighbour_body(index, effect.address, effect.mac, Nud.PROBE)
                 bodies.append((netlink.RTM_NEWNEIGH, netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE, body))

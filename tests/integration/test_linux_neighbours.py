@@ -173,6 +173,15 @@ async def test_a_link_that_comes_back_is_dumped_again(bed: Bed) -> None:
         assert heard.of(NeighboursResynced)[-1].links == {"wlan0"}
 
 
+async def test_a_link_that_is_down_gets_no_entries(bed: Bed) -> None:
+    """A bridge that goes down forgets its MACs first: whoever asks for these makes neighbours that are not there."""
+    async with running() as (source, heard):
+        bed.on_ap("ip link set wlan0 down")
+        await heard.until(1, LinkLost)
+        source.probe([Probe("wlan0", ip_address(bed.ADDRESS6), bed.MAC, "test")])
+        assert bed.ADDRESS6 not in bed.on_ap("ip -6 neigh show dev wlan0")
+
+
 async def test_a_carrier_that_goes_is_a_lost_link(bed: Bed) -> None:
     async with running() as (_, heard):
         bed.on_sta("ip link set eth0 down")
