@@ -133,6 +133,15 @@ def test_an_owner_that_has_just_roamed_is_found_where_it_was_and_where_it_is(pla
         assert set(found.values()) == {"duplicate"}, found
 
 
+def test_owners_are_found_after_roamroute_was_started_anew(place: Place) -> None:
+    owners = own_addresses(place.world.owners(place.there, 5))
+    place.world.restart({})
+    place.world.wait_announced(owners)
+    place.world.wait_known(place.here.access_point, owners)
+    askers = place.world.crowd(place.here, 5)
+    assert set(ask(dict(zip(askers, owners.values(), strict=True))).values()) == {"duplicate"}
+
+
 def test_an_address_formed_from_our_advertisement_is_found_to_be_a_duplicate(place: Place) -> None:
     """SLAAC: two clients with the same interface identifier (RFC 7217 and chance do what `ip token` does here)."""
     address = addresses.ROAMING_PREFIX[0xBEEF]
