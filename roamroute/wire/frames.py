@@ -27,8 +27,6 @@ MAX_WATCHED = 500
 each, of the old and of the new filter while they are exchanged: 131,072 bytes since Linux 6.7, 20,480 before, where
 only about 110 fit."""
 
-_SOLICITED = 0x40
-"""The S flag of an advertisement, in its first octet of flags (RFC 4861 §4.4)."""
 _XID_LENGTH = b"\x00\x06"
 _XID = b"\x00\x01\xaf\x81\x01"
 """DSAP null; SSAP null, response; XID; format identifier, class 1 (IEEE 802.2 §5.4.1.2.1). A window size follows."""
@@ -119,7 +117,7 @@ def station_filter(
         (bpf.JEQ, 1, 0, icmpv6.NEIGHBOUR_ADVERTISEMENT),
         (bpf.JEQ, 3, 4, icmpv6.ROUTER_SOLICITATION),
         (bpf.LDB_ABS, 0, 0, 14 + 40 + 4),
-        (bpf.JSET, 0, 1, _SOLICITED),  # to the drop
+        (bpf.JSET, 0, 1, icmpv6.SOLICITED_FLAG),  # to the drop
         drop,
         accept,
         *data,
