@@ -12,7 +12,6 @@ from typing import NamedTuple
 from roamroute.errors import MalformedInput
 from roamroute.wire.netlink import AF_UNSPEC, Message, attributes
 
-RTM_NEWNEIGHTBL = 64
 RTM_GETNEIGHTBL = 66
 _NDTA_THRESH1, _NDTA_THRESH2, _NDTA_THRESH3, _NDTA_CONFIG, _NDTA_PARMS, _NDTA_STATS = 2, 3, 4, 5, 6, 7
 _NDTPA_IFINDEX, _NDTPA_BASE_REACHABLE_TIME, _NDTPA_RETRANS_TIME = 1, 4, 5

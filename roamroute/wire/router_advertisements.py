@@ -115,25 +115,17 @@ def read(sender: Mac, message: DiscoveryMessage) -> HeardRouter:
 
 
 def router_advertisement(
-    source: Mac,
-    station: Mac | None,
-    router: AdvertisedRouter,
-    *,
-    destination: IPv6Address = ALL_NODES,
-    lifetime_s: int | None = None,
+    source: Mac, station: Mac | None, router: AdvertisedRouter, *, destination: IPv6Address = ALL_NODES
 ) -> bytes:
     """The advertisement to one station or (None) to all; at layer 3 it goes to `destination`.
-
-    `lifetime_s`: instead of the router's own, 0 in a final advertisement (RFC 4861 §6.2.5).
 
     Raises: ValueError when a value does not fit its field, or all of them into `MAX_PACKET_BYTES`.
     """
     hardware = ethernet.octets(source)
-    lifetime = router.lifetime_s if lifetime_s is None else lifetime_s
     try:
         message = struct.pack(
             "!BBHBBHII",
-            *(icmpv6.ROUTER_ADVERTISEMENT, 0, 0, router.hop_limit, 0, lifetime),
+            *(icmpv6.ROUTER_ADVERTISEMENT, 0, 0, router.hop_limit, 0, router.lifetime_s),
             *(router.reachable_time_ms, router.retrans_timer_ms),
         )
         message += icmpv6.option(icmpv6.SOURCE_LINK_LAYER_ADDRESS, hardware) + _options(router)

@@ -160,7 +160,7 @@ def test_what_we_say_is_what_we_hear(source: Mac, router: AdvertisedRouter) -> N
 
 
 def test_one_station_and_the_last_word() -> None:
-    frame = router_advertisement(AP, STATION, FULL, destination=LINK_LOCAL, lifetime_s=0)
+    frame = router_advertisement(AP, STATION, attrs.evolve(FULL, lifetime_s=0), destination=LINK_LOCAL)
     read = Ether(frame)
     assert (read.dst, read[IPv6].dst, read[ICMPv6ND_RA].routerlifetime) == (STATION, "fe80::7", 0)
 
