@@ -274,8 +274,8 @@ class _View:
         now = time.monotonic()
         if now - self._looked_at > _LOOK_AGAIN_S:
             self.forget_stations()
-        if link not in self._stations:
             self._looked_at = now
+        if link not in self._stations:
             self._stations[link] = tuple(host.mac for host in self.engine.hosts.values() if _link_of(host) == link)
         return self._stations[link]
 
