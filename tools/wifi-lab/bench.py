@@ -139,12 +139,19 @@ class Bench:
         self.client.run("ip", "link", "set", "wlan0", "up")
         self.client.run("ip", "addr", "add", f"{client_address}/128", "dev", "wlan0", "nodad")
         self.client.run("ip", "route", "add", "default", "via", GATEWAY_LINK_LOCAL, "dev", "wlan0")
-        self.supplicant = self._supplicant()
+        self.supplicant = self._supplicant(self.client, "client")
         self.current = ""
         self.connected_at = 0.0
 
     def ap(self, name: str) -> AccessPoint:
         return next(each for each in self.access_points if each.name == name)
+
+    def another_client(self, name: str, radio: int) -> tuple[Namespace, ControlSocket]:
+        """A client without any address, and its wpa_supplicant: the recorder, not started yet, hears it as `name`."""
+        namespace = Namespace(f"{self._prefix}{name}")
+        self._radio(radio, namespace)
+        namespace.run("ip", "link", "set", "wlan0", "up")
+        return namespace, self._supplicant(namespace, name)
 
     def scan(self) -> None:
         """Let the client know both access points; ROAM needs an entry that is younger than 30 s."""
@@ -251,9 +258,9 @@ class Bench:
     def _frequencies(self, separator: str) -> str:
         return separator.join(str(2407 + 5 * channel) for channel in sorted(set(self._channels)))
 
-    def _supplicant(self) -> ControlSocket:
-        configuration = Path(f"/tmp/{self.client.name}.conf")
-        directory = Path(f"/run/wpa-{self.client.name}")
+    def _supplicant(self, namespace: Namespace, name: str) -> ControlSocket:
+        configuration = Path(f"/tmp/{namespace.name}.conf")
+        directory = Path(f"/run/wpa-{namespace.name}")
         configuration.write_text(
             SUPPLICANT.format(
                 directory=directory,
@@ -263,8 +270,8 @@ class Bench:
                 frequencies=self._frequencies(" "),
             )
         )
-        log = str(self.logs / f"wpa_supplicant-{self.client.name}.log")
-        self.client.start(*GOES_FIRST, "wpa_supplicant", "-Dnl80211", "-iwlan0", f"-c{configuration}", "-t", log=log)
+        log = str(self.logs / f"wpa_supplicant-{namespace.name}.log")
+        namespace.start(*GOES_FIRST, "wpa_supplicant", "-Dnl80211", "-iwlan0", f"-c{configuration}", "-t", log=log)
         control = ControlSocket(directory / "wlan0")
-        self.recorder.listen("client", ControlSocket(directory / "wlan0"))
+        self.recorder.listen(name, ControlSocket(directory / "wlan0"))
         return control

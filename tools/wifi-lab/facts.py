@@ -26,6 +26,10 @@ def fact(is_so: bool, text: str, figures: str = "") -> None:
     print(f"{'yes' if is_so else 'NO '}  {text}{'    ' + figures if figures else ''}", flush=True)
 
 
+def exit_code() -> int:
+    return 1 if _failed else 0
+
+
 def spread(seconds: Sequence[float]) -> str:
     ms = sorted(1000 * each for each in seconds)
     return f"min/median/max {ms[0]:.1f}/{statistics.median(ms):.1f}/{ms[-1]:.1f} ms of {len(ms)}" if ms else "none"
@@ -195,7 +199,7 @@ def main() -> int:
         "a station with a wrong passphrase is notified, but never said to be connected",
         f"{tried} notifications, {len(connected_events)} events",
     )
-    return 1 if _failed else 0
+    return exit_code()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ class RoutedOptions:
     log_level: str = "info"
     program: tuple[str, ...] = ("-m", "roamroute")
     """What Python runs as the daemon."""
+    prefixes: tuple[str, ...] = (ROAMING_PREFIX,)
+    more_tables: str = ""
+    """Of the access points' configuration."""
 
 
 class RoutedMesh:
@@ -137,7 +140,7 @@ class RoutedMesh:
         text = f"""\
 [roaming]
 interfaces = {json.dumps(links)}
-prefixes = ["{ROAMING_PREFIX}"]
+prefixes = {json.dumps(options.prefixes)}
 [control]
 socket = "/run/roamroute-{router}.sock"
 [log]
@@ -156,6 +159,7 @@ source = "{options.source}"
 hostapd_dir = "/run/hostapd-{router}"
 [control]""",
             )
+            text += options.more_tables
         if options.handover != "off":
             text += (
                 f'[peers]\naddress = "{self._addresses[router]}"\naddresses = {peers}\nkey_file = "/tmp/peers.key"\n'
