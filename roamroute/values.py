@@ -261,7 +261,7 @@ class DadMessage:
 
 @attrs.frozen
 class AdvertisedPrefix:
-    """A Prefix Information Option (RFC 4861 §4.6.2) with A=1 and L=0: addresses are made in it, and nobody is on-link."""
+    """A Prefix Information Option (RFC 4861 §4.6.2), A=1 and L=0: addresses are made in it, and nobody is on-link."""
 
     prefix: IPv6Network
     valid_lifetime_s: int

@@ -35,7 +35,8 @@ def still() -> Iterator[StillMesh]:
 
 def test_a_client_roams_to_from_and_past_an_access_point_that_is_not_upgraded(still: StillMesh) -> None:
     first, second, third = still.access_points
-    assert _capabilities(still, 0) == {str(second.address): [], str(third.address): ["dad", "hints", "reports", "segments"]}
+    ours = ["dad", "hints", "reports", "segments"]
+    assert _capabilities(still, 0) == {str(second.address): [], str(third.address): ours}
     assert all(not capabilities for capabilities in _capabilities(still, 1).values())
     with still.client_at(first) as client:
         still.wait_hinted(third, client)
