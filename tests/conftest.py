@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from generations import SEARCH_PATH, reason_without_debian13
+from sleeping_stations import table_limits
 from workers import Machine, has_generations, scheduler_by_mesh
 
 # No deadline: how long an example takes says more about the neighbours on this machine than about the code.
@@ -25,6 +27,10 @@ TESTS = Path(__file__).resolve().parent
 ORDER = ("unit", "property", "contract", "typing", "integration")  # quick before slow: the first failure is cheap
 IN_NAMESPACES = ("contract", "integration")
 MACHINE = Machine()
+NEIGHBOURS = (4096, 8192, 16384)
+"""gc_thresh1 to 3 while the tests run. The kernel's own (128, 512, 1024) count for all namespaces together: a few meshes
+side by side, one with hundreds of clients, throw out each other's neighbours."""
+ROOM = pytest.StashKey[contextlib.ExitStack]()
 
 
 def folder_of(item: pytest.Item) -> str:
@@ -43,6 +49,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what it runs in the background without SIGINT, and every child would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make room for the neighbours of all tests. Of several processes (pytest -n) the first one does."""
+    room = session.config.stash[ROOM] = contextlib.ExitStack()
+    has_limits = Path("/proc/sys/net/ipv6/neigh/default/gc_thresh3").exists()
+    if not hasattr(session.config, "workerinput") and os.geteuid() == 0 and has_limits:
+        with contextlib.suppress(PermissionError):  # in a container; what needs the room says so
+            room.enter_context(table_limits(*NEIGHBOURS))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave the machine as it was."""
+    session.config.stash[ROOM].close()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
