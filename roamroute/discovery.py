@@ -110,11 +110,11 @@ class Discovery:
                 self._view.forget_stations()
                 if advertiser is not None:
                     self._advertise(advertiser.connected(station.link, station.mac, now))
-            case events.MacLearned() | events.StationAnnounced() if advertiser is not None:
-                # where bridges stand in for associations
-                for effect in effects:
-                    if isinstance(effect, AdvertiseGateway):
-                        self._advertise(advertiser.connected(effect.link, effect.mac, now))
+            case events.StationsResynced():
+                self._view.forget_stations()
+                self._greet(effects, now)
+            case events.MacLearned() | events.StationAnnounced():  # where bridges stand in for associations
+                self._greet(effects, now)
             case events.OwnAddressesChanged(addresses=addresses, macs=macs):
                 self.tap.own_macs(macs)
                 self._view.own_macs = macs
@@ -132,10 +132,16 @@ class Discovery:
                 self._advertise(advertiser.drained(now))
             case events.Resumed() if advertiser is not None:
                 self._advertise(advertiser.resumed(now))
-            case events.StationLeft() | events.StationsResynced():
+            case events.StationLeft():
                 self._view.forget_stations()
             case _:
                 pass
+
+    def _greet(self, effects: Iterable[Effect], now: Instant) -> None:
+        if self.advertiser is not None:
+            for effect in effects:
+                if isinstance(effect, AdvertiseGateway):
+                    self._advertise(self.advertiser.connected(effect.link, effect.mac, now))
 
     def told(self, peer: PeerId, message: DadMessage) -> None:
         """A peer told what one of its hosts has said; what our links had to say before must have been taken."""

@@ -27,6 +27,8 @@ class Presence:
         self._claims = claims
         self._ghosts = ghosts
         self._lost_links: set[str] = set()
+        self._listed_links: set[str] = set()
+        """Links whose stations have been listed: who is new in a later list has come unseen."""
 
     def _is_ours(self, mac: Mac, link: str) -> bool:
         admission = self._book.admission
@@ -117,7 +119,11 @@ class Presence:
         book.unwatch(host, "station left")
 
     def resynced(self, links: frozenset[str], stations: tuple[Station, ...]) -> None:
-        """All associations on these links; claims nothing."""
+        """All associations on these links; claims nothing.
+
+        Who has come unseen is told of its gateway. Not those of the first list: they have been here for long, or a
+        restart with hundreds of them would fill the air; router advertisements to all follow a start anyway.
+        """
         book = self._book
         present = {(station.mac, station.link) for station in stations}
         for host in list(book.hosts.values()):
@@ -134,6 +140,10 @@ class Presence:
                 self._ghosts.ask(host)  # or a return whose event was lost: it will answer
             if is_news and not host.entries:
                 book.watch(host, station.link, "the station is here, no address known")
+            is_unseen = is_news and station.link in self._listed_links and not book.is_elsewhere(host)
+            if is_unseen and book.policy.is_advertising_gateway:
+                book.ask(AdvertiseGateway(station.link, station.mac, "the station has come unseen"))
+        self._listed_links |= links & book.admission.links
 
     def denial_ended(self, host: Host) -> None:
         """A peer's denial was for a while: if the host is still here, it may ask for the address again."""

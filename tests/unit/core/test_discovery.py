@@ -196,6 +196,15 @@ async def test_a_host_is_told_its_router_when_a_bridge_has_learnt_it_and_the_eng
     part.close()
 
 
+async def test_a_station_that_came_unseen_is_told_its_router(air: Air, tmp_path: Path) -> None:
+    part = part_of(daemon_of(tmp_path, "[ra]\n"))
+    part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())
+    listed = events.StationsResynced(frozenset({"wlan0"}), (Station(FIRST, "wlan0"), Station(SECOND, "wlan0")))
+    part.handled(listed, (AdvertiseGateway("wlan0", SECOND, "the station has come unseen"),))
+    assert air.advertised()[1:] == [(SECOND, 9000)]
+    part.close()
+
+
 async def test_a_solicitation_is_answered_to_the_station_alone(air: Air, tmp_path: Path) -> None:
     part = part_of(daemon_of(tmp_path, "[ra]\n"))
     part.handled(events.NeighboursResynced(frozenset({"wlan0"}), ()), ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine_scene import ME, PHONE, PREFIXES, WLAN
+from engine_scene import LAPTOP, ME, PHONE, PREFIXES, WLAN
 
 from roamroute import events
 from roamroute.admission import Admission
@@ -31,3 +31,15 @@ def test_not_on_links_of_others_nor_to_groups() -> None:
 
 def test_it_can_be_switched_off() -> None:
     assert not gateway_told(Policy(is_advertising_gateway=False), Station(PHONE, WLAN))
+
+
+def test_a_station_that_came_unseen_is_told_but_not_those_of_the_first_list() -> None:
+    engine = Engine(Admission((WLAN,), PREFIXES), Policy(), me=ME)
+
+    def told(*macs: Mac) -> list[Mac]:
+        listed = events.StationsResynced(frozenset({WLAN}), tuple(Station(mac, WLAN) for mac in macs))
+        return [effect.mac for effect in engine.handle(listed, 1.0) if isinstance(effect, AdvertiseGateway)]
+
+    assert told(PHONE) == []
+    assert told(PHONE, LAPTOP) == [LAPTOP]
+    assert told(PHONE, LAPTOP) == []
