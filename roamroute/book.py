@@ -240,6 +240,21 @@ class Book:
             self.times.set(("watch", host.mac), self.now + _WATCH_S)
             self.ask(Watch(link, host.mac, because))
 
+    def watch_at_least(self, host: Host, link: str, duration_s: Seconds, because: str) -> None:
+        """Look so long, whatever is known of the host."""
+        if duration_s > 0.0:
+            self.watch(host, link, because)
+            host.watched_until = self.now + duration_s
+            if host.entries:
+                self.times.set(("watch", host.mac), host.watched_until)
+
+    def end_watch(self, host: Host, because: str) -> None:
+        """An address is known: look no longer than was wanted at least."""
+        if host.watched_until <= self.now:
+            self.unwatch(host, because)
+        elif host.watched_link is not None:
+            self.times.set(("watch", host.mac), host.watched_until)
+
     def unwatch(self, host: Host, because: str) -> None:
         """Stop that."""
         if host.watched_link is not None:
@@ -307,7 +322,7 @@ class Book:
             self.forwards.end(entry.address, "it is here")
         host = self.hosts[entry.mac]
         if entry.confirmed_at is not None and host.watched_link is not None:
-            self.unwatch(host, "an address is known")
+            self.end_watch(host, "an address is known")
 
     def unwant(self, route: HostRoute, because: str) -> None:
         """Withdraw the route, if it is out."""

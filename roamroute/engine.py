@@ -337,7 +337,7 @@ class Engine:
         book.times.cancel(("probe", entry.address))
         if entry.is_wanted:
             book.bind(host, entry.address)
-            book.unwatch(host, "an address is known")
+            book.end_watch(host, "an address is known")
             if host.holder is None and not is_resync:
                 self._claims.reclaim(host, "confirmed after a start")
         elif not self._claims.is_asked_for(host, entry):

@@ -124,6 +124,8 @@ class Host:
     """So many times more."""
     watched_link: str | None = None
     """Where we look at the source addresses of its packets, if we do."""
+    watched_until: Instant = 0.0
+    """Not to be ended earlier because an address is known: others may not be."""
 
     @property
     def is_here(self) -> bool:

@@ -101,6 +101,11 @@ class Policy:
     """Tell a station its gateway's MAC when it connects. A Linux station else waits a second for it (6.1, RFC 4861
     §10 RetransTimer); three frames of 86 octets, to the station alone."""
 
+    watch_after_association_s: Seconds = 2.0
+    """So long the source addresses of a station's data are looked at after each association, also when addresses of it
+    are known: one that it made just before it came may be known to nobody yet, and with a gateway that it knows it
+    sends data from it, and no neighbour discovery. At most 100 frames a second of a station, 15 us each."""
+
     forwarding_s: Seconds = 60.0
     """What still arrives for a host that a peer took is sent on for so long: BIRD's Babel was seen to keep a dead route
     for 56 s (docs/bird-facts.md), and a route more in a table of our own costs nothing."""

@@ -87,6 +87,7 @@ class Presence:
         book.resume(host, link, returning, f"{because}, address remembered")
         if not host.entries:
             book.watch(host, link, f"{because}, no address known")
+        book.watch_at_least(host, link, book.policy.watch_after_association_s, f"{because}, it may have a new address")
 
     def hold_ended(self, host: Host) -> None:
         """A host that moved to and fro too fast is followed again: to the place where its station came last."""
@@ -228,7 +229,7 @@ class Presence:
     def watched_enough(self, host: Host) -> None:
         """Nothing was learnt for a while; a station that is still associated is looked at on, as if newly asked for."""
         if host.station_link is None or host.entries or host.station_link != host.watched_link:
-            self._book.unwatch(host, "nothing was learnt")
+            self._book.unwatch(host, "its addresses are known" if host.entries else "nothing was learnt")
             if not host.is_here:
                 self._book.unlearn(host.mac, "its next packet is to be heard of")
         else:

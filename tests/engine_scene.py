@@ -64,7 +64,7 @@ def new_engine(
 
     It advertises no gateway: that follows every association, and is tested by itself.
     """
-    policy = attrs.evolve(policy or Policy(), is_advertising_gateway=False)
+    policy = attrs.evolve(policy or Policy(watch_after_association_s=0.0), is_advertising_gateway=False)
     engine = Engine(Admission((WLAN, WLAN1), PREFIXES), policy, me=me, handover=handover)
     engine.handle(events.OwnAddressesChanged(frozenset({ME, PEER1, PEER3}), frozenset({OWN_MAC})), 999.0)
     engine.handle(events.StationsResynced(frozenset({WLAN, WLAN1}), ()), 999.0)

@@ -168,7 +168,7 @@ def test_a_station_that_comes_back_is_announced_before_it_sends_a_packet() -> No
 
 
 def test_a_remembered_address_that_does_not_answer_is_withdrawn_and_forgotten() -> None:
-    play = new_play(Policy(sleep_rounds=1))
+    play = new_play(Policy(sleep_rounds=1, watch_after_association_s=0.0))
     play.play(connected(), *answers(A1), left(), connected())
     play >> neighbour(A1, Nud.PROBE)
     play >> neighbour(A1, Nud.FAILED)
@@ -295,7 +295,7 @@ def test_stations_resynced_says_nothing_about_other_links() -> None:
 
 
 def test_unassociated_hosts_are_announced_only_if_the_policy_says_so() -> None:
-    play = new_play(Policy(is_announcing_unassociated=False))
+    play = new_play(Policy(is_announcing_unassociated=False, watch_after_association_s=0.0))
     play >> neighbour(A1)
     play.nothing_more()
     play.play(connected(LAPTOP))
@@ -516,3 +516,34 @@ def test_a_station_that_moves_to_another_link_of_ours_is_watched_there() -> None
     play >> connected(link=WLAN1)
     play << Unwatch(WLAN, PHONE, because=ANY)
     play << Watch(WLAN1, PHONE, because=ANY)
+
+
+# -- a look at the data of every station that has just come
+
+
+def test_the_data_of_a_station_that_comes_back_is_looked_at_for_a_while() -> None:
+    play = new_play(Policy(watch_after_association_s=2.0), ignoring=(Probe,))
+    play.play(connected(), *answers(A1), left())
+    play >> connected()
+    play << (announce(A1), Watch(WLAN, PHONE, because="station connected, it may have a new address"))
+    play >> neighbour(A1, Nud.PROBE)
+    play >> neighbour(A1)
+    play >> wait(1.9)
+    play >> wait(0.2)
+    play << Unwatch(WLAN, PHONE, because="its addresses are known")
+    play.nothing_more()
+
+
+def test_an_address_that_is_known_soon_does_not_end_the_look_at_a_new_station() -> None:
+    play = new_play(Policy(watch_after_association_s=2.0))
+    play >> connected()
+    play << Watch(WLAN, PHONE, because=ANY)
+    play.play(*answers(A1))
+    play >> events.AddressSeen(WLAN, PHONE, A2)
+    play << Probe(WLAN, A2, PHONE, because=ANY)
+    play.play(neighbour(A2, Nud.PROBE))
+    play >> neighbour(A2)
+    play << announce(A2)
+    play >> wait(2.1)
+    play << Unwatch(WLAN, PHONE, because=ANY)
+    play.nothing_more()

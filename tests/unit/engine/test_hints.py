@@ -338,7 +338,9 @@ def test_a_host_that_a_peer_has_taken_is_shared_no_more() -> None:
 
 
 def test_a_host_that_has_left_is_still_shared_for_its_lifetime_and_then_said_to_have_nothing() -> None:
-    play = new_handover_play(Policy(binding_lifetime_s=600.0), ignoring=(Withdraw, Forget))
+    play = new_handover_play(
+        Policy(binding_lifetime_s=600.0, watch_after_association_s=0.0), ignoring=(Withdraw, Forget)
+    )
     play.play(connected(), *answers(A1), answered(2), answered(2, peer=PEER3))
     play >> left()
     play >> wait(599.0)
