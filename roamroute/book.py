@@ -185,6 +185,9 @@ class Book:
             if former is not None:
                 self.changed[former] = None
                 self.hosts[former].binding.pop(address, None)
+                entry = self.entries.get(address)
+                if entry is not None and self.is_elsewhere(self.hosts[former]):
+                    entry.told_of = former
         self._bound[address] = host.mac
         host.binding.pop(address, None)
         host.binding[address] = self.now
@@ -354,6 +357,9 @@ class Book:
             host.entries.pop(entry.address, None)
         self.probing.end(entry.address)
         self.probing.leave_routine(entry.address)
+        owner = None if entry.told_of is None else self.hosts.get(entry.told_of)
+        if owner is not None and entry.address not in self._bound and self.is_elsewhere(owner):
+            self.bind(owner, entry.address)
 
     def forget(self, entry: Entry, because: str, is_lingering: bool = False) -> None:
         """Drop the entry, and let the kernel forget its neighbour."""

@@ -154,6 +154,8 @@ class Daemon:
                 event = events.OwnAddressesChanged(event.addresses | self._peer_addresses(), event.macs)
             case events.LinkLost() | events.NeighboursResynced():
                 self.packets.link_changed()
+                if not self.is_synced:
+                    self.engine.announced_before = self.fib.left_by_an_earlier_run()
             case _:
                 pass
         if self.peering is None:

@@ -5,6 +5,8 @@ The rules first. An *entry* is an address of a host on one of our links.
 - An entry is wanted while the kernel holds it REACHABLE, STALE, DELAY or PROBE (draft-barth-homenet-wifi-roaming-00,
   RFC 4861 §7.3). It goes when NUD has failed, when the station has left, when the interface has gone.
 - STALE says nothing about life: the entry is probed on a schedule, and stays wanted while the probe is out.
+- At a start PROBE alone is no evidence: we may have asked a host that only asked for the address itself. Where no
+  earlier run has left a route, the answer is waited for.
 - What the kernel has collected, or has no room for, says nothing about life either: it is asked for, and stays wanted.
 - A failure of an associated station that nobody else announces is repeated `sleep_rounds` times: it may be asleep.
 - A host belongs to the peer with the greatest claim (sequence, peer). An association claims at once. An address that
@@ -84,6 +86,8 @@ class Engine:
         self._presence = Presence(self._book, self._claims, self._ghosts, self._whereabouts)
         self._known_links: set[str] = set()
         """Links of which a `NeighboursResynced` has told: what a later one adds was not announced before."""
+        self.announced_before: frozenset[Address] = frozenset()
+        """Addresses whose routes an earlier run has left; to be set before the first `NeighboursResynced`."""
 
     @property
     def handover(self) -> Handover:
@@ -363,6 +367,9 @@ class Engine:
             return
         host = book.host(mac)
         if host.denied.get(address, 0.0) > book.now or book.is_held(host):
+            return
+        if is_start and neighbour.nud is Nud.PROBE and address not in self.announced_before:
+            book.question(neighbour.link, address, mac, "in the neighbour cache, but only being asked")
             return
         if not self._is_answer(host, neighbour, is_resync) or not book.takes_up(host, address, neighbour.link):
             return

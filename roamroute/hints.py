@@ -128,7 +128,10 @@ class Hints:
             book.unbind(host, address)
         fresh = []
         for address in addresses:
-            if address in host.binding or address in book.entries:
+            if address in host.binding:
+                continue
+            if (entry := book.entries.get(address)) is not None:
+                entry.told_of = None if entry.mac == host.mac else host.mac
                 continue
             former = book.bound_host(address)
             if former is not None and former.is_here and not book.is_elsewhere(former):

@@ -31,6 +31,8 @@ class Entry:
     rival: tuple[str, Mac] | None = None
     named_at: Instant | None = None
     """When a claim named it first: from then on the peers may object."""
+    told_of: Mac | None = None
+    """A host of a peer's that has the address, by that peer: it is remembered for it again when this does not hold."""
 
     @property
     def is_unconfirmed(self) -> bool:

@@ -38,8 +38,7 @@ from roamroute.wire import netlink
 from roamroute.wire.netlink import Message
 
 _TICK_S: Seconds = 1.0
-_REPAIR_S: Seconds = 0.05
-"""Somebody's `ip route flush` comes as a burst of notifications: one dump serves them all."""
+_REPAIR_S: Seconds = 0.05  # somebody's `ip route flush` comes as a burst of notifications: one dump serves them all
 _GROUPS = (rtnetlink.GROUP_LINK, rtnetlink.GROUP_IPV4_ROUTE, rtnetlink.GROUP_IPV6_ROUTE)
 _BUFFER_BYTES = 1 << 20
 _READ_LIMIT = 512
@@ -76,8 +75,7 @@ class KernelFib:
         self._wanted: dict[Address, HostRoute] = {}
         self._refused: dict[Address, str] = {}
         self._is_whole = False
-        """Whether `_wanted` is all that is wanted: not before the first `apply_all`. Until then routes of an earlier
-        run are left alone."""
+        """False before the first `apply_all`: until then routes of an earlier run are left alone."""
         self._lingering_form: tuple[bool, int | None] = (False, None)
         self._belief = Belief(context.kernel, context.prefixes)
         self._kicker = Kicker(self._belief, self._send, self._call_later, clock)
@@ -129,6 +127,11 @@ class KernelFib:
         self._wanted = {route.address: route for route in wanted}
         self._refused = {address: why for address, why in self._refused.items() if address in self._wanted}
         self._reconcile()
+
+    def left_by_an_earlier_run(self) -> frozenset[Address]:
+        """The addresses whose live routes are in the kernel before the first `apply_all`; none after a failure."""
+        self._dump_ours()
+        return frozenset(address for address, route in self.installed.items() if not route.is_lingering)
 
     async def publish(self, delta: Delta) -> None:
         """As `apply`."""

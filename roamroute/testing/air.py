@@ -191,10 +191,12 @@ class AccessPoint:
         """The daemon starts: its sources resynchronise, its peers join."""
         self.generation += 1
         self.is_running = True
+        left = frozenset(address for address, route in self.wanted.items() if not route.is_lingering)
         self.wanted = {}
         self.forwards = {}
         self.watching = {}
         self.engine = self._new_engine()
+        self.engine.announced_before = left
         others = frozenset(other.peer for other in self.world.access_points)
         self.emit(events.OwnAddressesChanged(others, frozenset()))
         self.resync()

@@ -187,6 +187,21 @@ def test_a_new_start_adopts_what_is_true_without_a_flap_and_removes_the_rest(bed
     assert set(fib.installed.values()) == {A, C4}
 
 
+@pytest.mark.parametrize("needs", [FibNeeds(), FibNeeds(demotes=True), FibNeeds(lingering_metric=9)])
+async def test_the_routes_of_an_earlier_run_are_known_before_anything_is_wanted(bed: Bed, needs: FibNeeds) -> None:
+    fib, monitor = Fib(needs), Monitor()
+    assert fib.left_by_an_earlier_run() == frozenset()
+    killed = Fib(needs)
+    is_told_apart = needs != FibNeeds()
+    killed.apply_all((A, C4, attrs.evolve(B, is_lingering=True)))
+    monitor.heard()
+    assert fib.left_by_an_earlier_run() - {B.address} == {A.address, C4.address}
+    assert not is_told_apart or B.address not in fib.left_by_an_earlier_run()
+    assert monitor.heard() == []
+    fib.apply_all((A, C4))
+    assert [what for what, *_ in monitor.heard()] == ["del"]
+
+
 async def test_routes_of_an_earlier_run_stay_until_all_that_is_wanted_is_known(bed: Bed) -> None:
     Fib().apply(Delta(announced=(A, B)))
     monitor = Monitor()

@@ -399,3 +399,25 @@ def test_a_number_hinted_for_a_host_found_at_the_start_spares_the_refusal() -> N
     play >> neighbour(A1, Nud.PROBE)
     play >> neighbour(A1, Nud.REACHABLE)
     assert [effect.claim.sequence for effect in play.skim(SendClaim)] == [42]
+
+
+@pytest.mark.parametrize("is_denied", [True, False])
+def test_an_address_that_another_host_has_at_a_peer_is_its_again_when_a_start_took_it_for_one_here(
+    is_denied: bool,
+) -> None:
+    play = new_handover_play(Policy(sleep_rounds=1), peers=())
+    play.engine._known_links.clear()
+    play.play(events.NeighboursResynced(frozenset({WLAN}), (neighbour(A1, Nud.STALE, LAPTOP).neighbour,)))
+    play.play(events.PeerJoined(PEER1), hinted(7, A1))
+    assert A1 in play.engine.wanted
+    if is_denied:
+        came = play.play(*answers(A1, LAPTOP))
+        (ours,) = [effect.claim for effect in came if isinstance(effect, SendClaim)]
+        play.play(answered(ours.sequence, mac=LAPTOP, denied=(A1,)))
+    else:
+        play.play(neighbour(A1, Nud.PROBE, LAPTOP), neighbour(A1, Nud.FAILED, LAPTOP))
+    assert A1 not in play.engine.wanted
+    bound = play.engine.bound_host(A1)
+    assert bound is not None
+    assert bound.mac == PHONE
+    assert bound.holder == PEER1

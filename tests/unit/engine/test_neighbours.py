@@ -311,6 +311,26 @@ def test_the_first_resync_announces_everything_at_once(me: bool) -> None:
     play.nothing_more()
 
 
+def test_at_a_start_an_entry_that_is_only_being_asked_is_announced_when_it_answers() -> None:
+    """We may have asked who asked for another's address: killed in that moment, we find it in PROBE, and no route."""
+    play = fresh_play()
+    play >> dump(neighbour(A1, Nud.PROBE), neighbour(A2, Nud.PROBE))
+    play << (Probe(WLAN, A1, PHONE, because=ANY), Probe(WLAN, A2, PHONE, because=ANY))
+    play >> neighbour(A1, Nud.FAILED)
+    play >> neighbour(A2)
+    play << announce(A2)
+    play.nothing_more()
+    assert A1 not in play.engine.entries
+
+
+def test_at_a_start_an_entry_that_is_being_asked_is_announced_where_an_earlier_run_left_its_route() -> None:
+    play = fresh_play()
+    play.engine.announced_before = frozenset({A1})
+    play >> dump(neighbour(A1, Nud.PROBE))
+    play << announce(A1, because="in the neighbour cache")
+    play.nothing_more()
+
+
 def test_after_a_start_every_entry_is_confirmed_soon() -> None:
     play = fresh_play()
     play.play(dump(neighbour(A1), neighbour(A2, Nud.STALE)))

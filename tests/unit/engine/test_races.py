@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from roamroute.effects import Deauthenticate, Probe, SendClaim, Withdraw
-from roamroute.events import StationConnected
+from roamroute.events import AddressSeen, StationConnected
 from roamroute.policy import Handover, Policy
 from roamroute.testing.air import ROAMING_PREFIX, AccessPoint, RoamingStation, World
 from roamroute.values import Mac, Nud, Prefix, Station
@@ -59,6 +59,58 @@ def test_a_silent_client_with_eight_addresses_has_moved_after_one_round_trip() -
     assert gap(world, phone, 1.0) <= 0.006
     world.run(60.0)
     settled(world, phone, there)
+
+
+def test_an_address_made_just_before_a_roam_follows_the_first_data_from_it() -> None:
+    """Nobody had confirmed it yet; the client knows its gateway, so that it says nothing but data."""
+    world, (here, there, _) = mesh()
+    phone = world.station()
+    phone.roam(here)
+    phone.speak()
+    world.run(10.0)
+    phone.addresses += (world.prefixes[0][0xABCD],)
+    phone.roam(there)
+    world.run(0.5)
+    phone.send_data()
+    assert gap(world, phone, 1.0) <= 0.02
+    world.run(60.0)
+    settled(world, phone, there)
+    assert there.watching == {}
+
+
+def test_a_restart_while_a_host_is_asked_for_an_address_of_another_takes_it_from_nobody() -> None:
+    world, (here, there, _) = mesh()
+    owner, asker = world.station(), world.station()
+    owner.roam(here)
+    owner.speak()
+    asker.roam(there)
+    asker.speak()
+    world.run(10.0)
+    (address,) = owner.addresses
+    there.emit(AddressSeen(asker.link, asker.mac, address))
+    world.run(0.5)
+    assert there.kernel.state(asker.link, address) is Nud.PROBE
+    there.restart()
+    for _ in range(1000):
+        world.run(0.01)
+        assert world.announcers(address) == [here]
+    settled(world, asker, there)
+
+
+def test_a_restart_while_a_sleeping_client_is_asked_keeps_its_route() -> None:
+    world, (here, *_) = mesh()
+    phone = world.station()
+    phone.roam(here)
+    phone.speak()
+    world.run(1.0)
+    (address,) = phone.addresses
+    phone.sleep(2.0)
+    here.kernel.probe(Probe(phone.link, address, phone.mac, "to have it in PROBE"))
+    here.restart()
+    for _ in range(500):
+        world.run(0.01)
+        assert address in here.engine.wanted
+    settled(world, phone, here)
 
 
 def test_a_client_that_talks_at_once_brings_all_its_addresses() -> None:
