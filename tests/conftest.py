@@ -28,8 +28,8 @@ ORDER = ("unit", "property", "contract", "typing", "integration")  # quick befor
 IN_NAMESPACES = ("contract", "integration")
 MACHINE = Machine()
 NEIGHBOURS = (4096, 8192, 16384)
-"""gc_thresh1 to 3 while the tests run. The kernel's own (128, 512, 1024) count for all namespaces together: a few meshes
-side by side, one with hundreds of clients, throw out each other's neighbours."""
+"""gc_thresh1 to 3 while the tests run. The kernel's own (128, 512, 1024) count for all namespaces together: some
+meshes at once, one of them with hundreds of clients, throw out each other's neighbours."""
 ROOM = pytest.StashKey[contextlib.ExitStack]()
 
 
