@@ -14,7 +14,7 @@ WHEEL = .venv-wheel/bin
 
 TESTS = tests
 # Processes that run tests side by side. They wait for daemons most of the time: more than processors are worth it.
-WORKERS = 3
+WORKERS = 4
 
 packages:
 	@tools/debian-packages

@@ -140,6 +140,11 @@ class BirdRouter:
         self.stop()
         self.start()
 
+    def revive(self) -> None:
+        """Start BIRD again if it has died by itself, as 3.1.7 does now and then (a null pointer). One test has met it."""
+        if self._process is not None and self._process.poll() is not None:
+            self.start()
+
     def ask(self, command: str) -> str:
         """What BIRD's socket says to one command; "" when nobody is there."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:

@@ -30,7 +30,6 @@ MACHINE = Machine()
 NEIGHBOURS = (4096, 8192, 16384)
 """gc_thresh1 to 3 while the tests run. The kernel's own (128, 512, 1024) count for all namespaces together: some
 meshes at once, one of them with hundreds of clients, throw out each other's neighbours."""
-ROOM = pytest.StashKey[contextlib.ExitStack]()
 
 
 def folder_of(item: pytest.Item) -> str:
@@ -52,17 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Make room for the neighbours of all tests. Of several processes (pytest -n) the first one does."""
-    room = session.config.stash[ROOM] = contextlib.ExitStack()
+    """Make room for the neighbours of all tests, and leave the machine as it was. Of several processes the first does."""
     has_limits = Path("/proc/sys/net/ipv6/neigh/default/gc_thresh3").exists()
     if not hasattr(session.config, "workerinput") and os.geteuid() == 0 and has_limits:
+        room = contextlib.ExitStack()
+        session.config.add_cleanup(room.close)
         with contextlib.suppress(PermissionError):  # in a container; what needs the room says so
             room.enter_context(table_limits(*NEIGHBOURS))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Leave the machine as it was."""
-    session.config.stash[ROOM].close()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -150,6 +150,8 @@ class _WithTheRealBird:
     @pytest.fixture(autouse=True)
     def scene(self, pair: Pair) -> Iterator[None]:
         self.pair = pair
+        pair.here.revive()
+        pair.there.revive()
         with inside(pair.here.namespace):
             yield
 
