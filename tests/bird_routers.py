@@ -141,7 +141,7 @@ class BirdRouter:
         self.start()
 
     def revive(self) -> None:
-        """Start BIRD again if it has died by itself, as 3.1.7 does now and then (a null pointer). One test has met it."""
+        """Start BIRD again if it has died by itself, as 3.1.7 does now and then (a null pointer), in one test."""
         if self._process is not None and self._process.poll() is not None:
             self.start()
 

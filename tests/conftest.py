@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Make room for the neighbours of all tests, and leave the machine as it was. Of several processes the first does."""
+    """Make room for the neighbours of all tests; leave the machine as it was. Of several processes the first does."""
     has_limits = Path("/proc/sys/net/ipv6/neigh/default/gc_thresh3").exists()
     if not hasattr(session.config, "workerinput") and os.geteuid() == 0 and has_limits:
         room = contextlib.ExitStack()
