@@ -13,13 +13,11 @@ from typing import Literal
 
 import attrs
 
-from roamroute.values import AdvertisedPrefix, AdvertisedRouter, Prefix, Seconds
+from roamroute.values import PREF64_LENGTHS, AdvertisedPrefix, AdvertisedRouter, Prefix, Seconds
 
 SLAAC_PREFIX_LENGTH = 64
 """An address is a prefix and an interface identifier of 64 bits (RFC 4291 §2.5.1, RFC 4862 §5.5.3 d)."""
 INFINITE_S = 2**32 - 1
-PREF64_LENGTHS = (96, 64, 56, 48, 40, 32)
-"""RFC 8781 §4; of RFC 6052 §2.2."""
 PREF64_LIFETIME_LIMIT_S = 65528
 """13 bits of 8 s each."""
 _LIMIT_S = 65535

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from roamroute import events
 from roamroute.admission import Admission
+from roamroute.alarm import Alarm
 from roamroute.check_neighbours import shortcomings
 from roamroute.config import Config
 from roamroute.delta import coalesce
@@ -120,7 +121,7 @@ class Daemon:
             self.discovery.follow(self.engine, self.peering)
         self._own = events.OwnAddressesChanged(frozenset(), frozenset())
         self._warnings = RepeatedWarnings()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._tick)
         self._publisher = Publisher(roaming.exporter, self.exporter, self._published)
         self._stop_wanted = asyncio.Event()
         self._is_handling = False
@@ -143,7 +144,7 @@ class Daemon:
                 self._perform(handled, now)
         finally:
             self._is_handling = False
-        self._rearm()
+        self._alarm.set(self.engine.next_wakeup)
 
     def _handle(self, event: events.Event, now: Instant) -> tuple[events.Event, list[Effect]]:
         self.onlookers.counters[type(event).__name__] += 1
@@ -197,7 +198,6 @@ class Daemon:
         return frozenset() if self.peering is None else self.peering.addresses
 
     def _tick(self) -> None:
-        self._timer = None
         now = time.monotonic()
         self._is_handling = True
         try:
@@ -206,18 +206,7 @@ class Daemon:
             self._is_handling = False
         if self._backlog:
             self.take(())
-        self._rearm()
-
-    def _rearm(self) -> None:
-        due = self.engine.next_wakeup
-        if self._timer is not None:
-            if due is not None and self._timer.when() <= due:
-                return  # an early tick is harmless, and cheaper than a new timer for every event
-            self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(loop.time() + max(0.0, due - time.monotonic()), self._tick)
+        self._alarm.set(self.engine.next_wakeup)
 
     def _perform(self, handled: Sequence[tuple[events.Event | None, list[Effect]]], now: Instant) -> None:
         """In the order in which packets wait for it: those that a peer sends on come first."""
@@ -345,7 +334,7 @@ class Daemon:
         """It has become possible to take encapsulated packets, or impossible: who looks for us there must know."""
         assert self.peering is not None
         self.engine.handover = self.peering.handover
-        self._rearm()
+        self._alarm.set(self.engine.next_wakeup)
         if self.is_synced:
             self.fib.apply_all(self._published())
             self.peering.deliver_all(self.engine.wanted.values())
@@ -464,8 +453,7 @@ class Daemon:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         if self.exporter is not self.fib:
             await self.exporter.close()
         await self.fib.close()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from roamroute import events
+from roamroute.alarm import Alarm
 from roamroute.config import Config
 from roamroute.dad import DadEffect, DadProxy, Defend, HandOut, Relay
 from roamroute.effects import AdvertiseGateway, Effect
@@ -91,8 +92,8 @@ class Discovery:
         self.other_routers = OtherRouters()
         self._warnings = RepeatedWarnings()
         self._peering: Peering | None = None
-        self._dad_alarm = _Alarm(self._dad_tick)
-        self._advertiser_alarm = _Alarm(self._advertiser_tick)
+        self._dad_alarm = Alarm(self._dad_tick)
+        self._advertiser_alarm = Alarm(self._advertiser_tick)
 
     def follow(self, engine: Engine, peering: Peering | None) -> None:
         """Whose hosts these are, and who is told of them; to be called before the first event."""
@@ -311,30 +312,3 @@ def _link_of(host: Host) -> str | None:
     if host.station_link is None and host.entries:
         return next(iter(host.entries.values())).link
     return host.station_link
-
-
-class _Alarm:
-    """Calls when something is due; an early call is harmless, and cheaper than a new timer."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-        self._timer: asyncio.TimerHandle | None = None
-
-    def set(self, due: Instant | None) -> None:
-        """Call at `due`, or not at all."""
-        if self._timer is not None:
-            if due is not None and self._timer.when() <= due:
-                return
-            self.cancel()
-        if due is not None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._ring)
-
-    def cancel(self) -> None:
-        """Do not call; idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._call()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from roamroute import events
+from roamroute.alarm import Alarm
 from roamroute.config import Config, PeersSection
 from roamroute.delta import Delta, without_lingering
 from roamroute.effects import (
@@ -70,8 +71,7 @@ class Peering:
         self._discovered: frozenset[PeerId] = frozenset()
         self._is_open = False
         self.handovers: Handovers | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due: Instant = 0.0
+        self._alarm = Alarm(self._tick)
         self._key_file = _KeyFile(Path(section.key_file))
         roaming, switches = config.roaming, config.handover
         self._segments_within = segment_prefix(roaming.prefixes)
@@ -267,16 +267,9 @@ class Peering:
             fields = self.fields(record)
             log("info", fields["line"])
             self._finished(fields)
-        due = self.handovers.next_due
-        if due is None or (self._timer is not None and self._timer_due <= due):
-            return  # an early tick is harmless
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_due = due
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._tick)
+        self._alarm.set(self.handovers.next_due)
 
     def _tick(self) -> None:
-        self._timer = None
         if self.handovers is not None:
             self.handovers.tick(time.monotonic())
             self.conclude()
@@ -320,8 +313,7 @@ class Peering:
 
     async def close(self) -> None:
         """Let go of the sockets."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         if self.forwarding is not None:
             await self.forwarding.close()
         self.channel.close()

@@ -259,6 +259,10 @@ class DadMessage:
     nonce: bytes = b""
 
 
+PREF64_LENGTHS = (96, 64, 56, 48, 40, 32)
+"""Of a NAT64 prefix (RFC 6052 §2.2); the place is the code of the length in PREF64 (RFC 8781 §4)."""
+
+
 @attrs.frozen
 class AdvertisedPrefix:
     """A Prefix Information Option (RFC 4861 §4.6.2), A=1 and L=0: addresses are made in it, and nobody is on-link."""
@@ -274,7 +278,7 @@ class AdvertisedRouter:
 
     `source`: the fixed link-local address. 0 in `retrans_timer_ms`, `reachable_time_ms` and `hop_limit` is "unspecified
     by this router"; `mtu_bytes` None: no option. `rdnss_lifetime_s` is for both RDNSS and DNSSL (RFC 8106);
-    `pref64` (RFC 8781) has a length of 32, 40, 48, 56, 64 or 96.
+    `pref64` (RFC 8781) has one of `PREF64_LENGTHS`.
     """
 
     source: IPv6Address

@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from roamroute.values import AdvertisedRouter
+from roamroute.values import PREF64_LENGTHS, AdvertisedRouter
 
 NAME = "roamroute_ra"
 _PREF64_OPTION = 38
-_PREF64_LENGTHS = (96, 64, 56, 48, 40, 32)
-"""In the order of the Prefix Length Code, RFC 8781 §4."""
 
 
 def device(router: AdvertisedRouter | None, interfaces: Sequence[str]) -> Iterator[str]:
@@ -80,5 +78,5 @@ def _options(router: AdvertisedRouter) -> Iterator[str]:
 def _pref64_hexadecimal(router: AdvertisedRouter) -> str:
     """What follows type and length: the lifetime in units of 8 s, the code of the length, 96 bits (RFC 8781 §4)."""
     assert router.pref64 is not None
-    head = router.pref64_lifetime_s & ~7 | _PREF64_LENGTHS.index(router.pref64.prefixlen)
+    head = router.pref64_lifetime_s & ~7 | PREF64_LENGTHS.index(router.pref64.prefixlen)
     return (head.to_bytes(2, "big") + router.pref64.network_address.packed[:12]).hex(":")

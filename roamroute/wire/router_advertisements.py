@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 import attrs
 
-from roamroute.values import AdvertisedPrefix, AdvertisedRouter, Mac
+from roamroute.values import PREF64_LENGTHS, AdvertisedPrefix, AdvertisedRouter, Mac
 from roamroute.wire import ethernet, icmpv6
 from roamroute.wire.icmpv6 import DiscoveryMessage
 
@@ -28,8 +28,6 @@ _MANAGED, _OTHER = 0x80, 0x40
 _ON_LINK, _AUTONOMOUS = 0x80, 0x40
 _PREFIX_INFORMATION, _MTU, _RDNSS, _DNSSL, _PREF64 = 3, 5, 25, 31, 38
 _PREFIX = struct.Struct("!BBII4x16s")  # behind the length: prefix length, flags, valid, preferred, reserved, prefix
-_LENGTH_CODES = (96, 64, 56, 48, 40, 32)
-"""Of a PREF64 prefix: the place of its length is the code."""
 _PREFERENCES = {0b00: "medium", 0b01: "high", 0b11: "low"}  # RFC 4191 §2.1; 0b10 is to be read as medium
 
 
@@ -163,12 +161,12 @@ def _prefix_option(prefix: AdvertisedPrefix) -> bytes:
 
 def _pref64_option(prefix: IPv6Network, lifetime_s: int) -> bytes:
     """RFC 8781 §4. The lifetime is rounded up to its unit (§4.1)."""
-    if prefix.prefixlen not in _LENGTH_CODES:
+    if prefix.prefixlen not in PREF64_LENGTHS:
         raise ValueError(f"PREF64: a prefix of {prefix.prefixlen} bits (RFC 8781 §4)")
     units = -(-lifetime_s // PREF64_LIFETIME_UNIT_S)
     if not 0 <= lifetime_s <= MAX_PREF64_LIFETIME_S:
         raise ValueError(f"PREF64: a lifetime of {lifetime_s} s, at most {MAX_PREF64_LIFETIME_S} (RFC 8781 §4)")
-    code = _LENGTH_CODES.index(prefix.prefixlen)
+    code = PREF64_LENGTHS.index(prefix.prefixlen)
     return icmpv6.option(_PREF64, struct.pack("!H12s", units << 3 | code, prefix.network_address.packed[:12]))
 
 
@@ -189,9 +187,9 @@ def _read_prefix(payload: bytes) -> HeardPrefix:
 
 def _read_pref64(payload: bytes) -> tuple[IPv6Network, int] | None:
     (scaled,) = struct.unpack_from("!H", payload)
-    if scaled & 0b111 >= len(_LENGTH_CODES):
+    if scaled & 0b111 >= len(PREF64_LENGTHS):
         return None  # RFC 8781 §4: to be ignored
-    prefix = IPv6Network((payload[2:14] + bytes(4), _LENGTH_CODES[scaled & 0b111]), strict=False)
+    prefix = IPv6Network((payload[2:14] + bytes(4), PREF64_LENGTHS[scaled & 0b111]), strict=False)
     return prefix, (scaled >> 3) * PREF64_LIFETIME_UNIT_S
 
 
